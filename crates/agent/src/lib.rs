@@ -1,0 +1,1 @@
+//! Runs the node's decisions: executes actions, checks health, remembers

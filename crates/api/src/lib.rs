@@ -1,0 +1,1 @@
+//! HTTP: Marathon's API, /tandem/v1, health and metrics

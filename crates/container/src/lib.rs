@@ -1,0 +1,1 @@
+//! Containers: shim, start, stop, freeze, exec, logs, limits, exit

@@ -1,0 +1,1 @@
+//! Images: pull, verify, unpack, root filesystems, image configuration

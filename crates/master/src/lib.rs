@@ -1,0 +1,1 @@
+//! Runs the planner on the store and carries the agents' sessions

@@ -1,0 +1,1 @@
+//! The nouns: ids, specs, assignments, sightings; the state and the changes that make it

@@ -1,0 +1,1 @@
+//! The network that spans the nodes: overlay, addresses, published ports, DNS

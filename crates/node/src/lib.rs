@@ -1,0 +1,1 @@
+//! The agent's deciding: convergence, volume roles, the outbox of sightings

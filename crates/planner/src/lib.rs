@@ -1,0 +1,1 @@
+//! The master's deciding: requests, rollout, upkeep, moves, assignments and the directory

@@ -1,0 +1,1 @@
+//! Agent protocol: messages, channel, and the trust beneath it

@@ -1,0 +1,1 @@
+//! Where things go: constraints, resources, ports, addresses; and why not

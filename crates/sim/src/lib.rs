@@ -1,0 +1,1 @@
+//! A cluster on paper: the real planner and node on a virtual clock, with seeded faults

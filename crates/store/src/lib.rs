@@ -1,0 +1,1 @@
+//! The durable log of transactions, its snapshot and its watch

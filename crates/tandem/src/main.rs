@@ -1,0 +1,3 @@
+//! One binary, every role: `tandem master`, `tandem agent`, `tandem up` and the client commands.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Volume drivers: create, snapshot, send, receive, limit, mount

@@ -1,0 +1,1 @@
+//! What the system tests share: test hosts, clusters and their listings.
