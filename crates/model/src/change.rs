@@ -1,0 +1,179 @@
+//! The smallest durable facts. They are results (this placement, this address), never commands
+//! to be decided again, so that history replays exactly.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::deployment::Deployment;
+use crate::ids::{
+    AppId, ClusterId, DeploymentId, Epoch, Generation, Incarnation, InstanceId, NodeId, Revision,
+    Version, VolumeId,
+};
+use crate::instance::{Goal, Instance};
+use crate::machine::{Machine, Presence};
+use crate::sighting::{InstanceLevel, VolumeLevel};
+use crate::spec::AppSpec;
+use crate::state::{Delay, Failure, Settings, Token};
+use crate::time::Time;
+use crate::volume::Volume;
+
+/// Changes that become true together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Transaction {
+    pub revision: Revision,
+    /// The master's time when it was decided.
+    pub at: Time,
+    pub changes: Vec<Change>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Change {
+    Founded {
+        cluster: ClusterId,
+        settings: Settings,
+    },
+    /// A leadership began; numbers drawn from now on begin with its epoch.
+    Led {
+        epoch: Epoch,
+    },
+
+    TokenMade {
+        token: Token,
+    },
+    TokenUsed {
+        digest: String,
+        by: String,
+    },
+
+    NodeJoined {
+        node: NodeId,
+        overlay: std::net::Ipv4Addr,
+        machine: Box<Machine>,
+    },
+    NodeSeen {
+        node: NodeId,
+        sighted: (Incarnation, u64),
+        machine: Box<Machine>,
+    },
+    NodePresence {
+        node: NodeId,
+        presence: Presence,
+    },
+    NodeDraining {
+        node: NodeId,
+        draining: bool,
+    },
+    NodeRemoved {
+        node: NodeId,
+    },
+
+    AppPut {
+        app: AppId,
+        spec: Arc<AppSpec>,
+        version: Version,
+        config: bool,
+    },
+    /// The app is to go: its instances are stopped first.
+    AppRemoving {
+        app: AppId,
+    },
+    AppRemoved {
+        app: AppId,
+    },
+    /// Instances created before this time are to be replaced.
+    AppRestarted {
+        app: AppId,
+        version: Version,
+    },
+    AppDelay {
+        app: AppId,
+        delay: Option<Delay>,
+    },
+    AppFailed {
+        app: AppId,
+        failure: Box<Failure>,
+    },
+
+    InstancePlaced {
+        instance: Box<Instance>,
+    },
+    InstanceGoal {
+        instance: InstanceId,
+        goal: Goal,
+    },
+    InstanceSeen {
+        instance: InstanceId,
+        sighted: (Incarnation, u64),
+        level: Box<InstanceLevel>,
+    },
+    /// The agent removed what was left of it, or its node is no more.
+    InstanceGone {
+        instance: InstanceId,
+    },
+
+    DeploymentBegan {
+        deployment: Box<Deployment>,
+    },
+    DeploymentStepped {
+        deployment: DeploymentId,
+        current: u32,
+    },
+    DeploymentEnded {
+        deployment: DeploymentId,
+    },
+
+    VolumePut {
+        volume: Box<Volume>,
+    },
+    VolumeHome {
+        volume: VolumeId,
+        home: NodeId,
+        generation: Generation,
+    },
+    VolumeTenant {
+        volume: VolumeId,
+        tenant: Option<AppId>,
+    },
+    VolumeSeen {
+        volume: VolumeId,
+        node: NodeId,
+        sighted: (Incarnation, u64),
+        level: VolumeLevel,
+    },
+    VolumeRemoving {
+        volume: VolumeId,
+        generation: Generation,
+    },
+    VolumeRemoved {
+        volume: VolumeId,
+    },
+}
+
+/// The subjects whose records a transaction changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    pub apps: BTreeSet<AppId>,
+    pub instances: BTreeSet<InstanceId>,
+    pub nodes: BTreeSet<NodeId>,
+    /// Nodes whose assignment changed.
+    pub assignments: BTreeSet<NodeId>,
+    pub volumes: BTreeSet<VolumeId>,
+    pub deployments: BTreeSet<DeploymentId>,
+}
+
+impl Touched {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub fn extend(&mut self, other: Self) {
+        self.apps.extend(other.apps);
+        self.instances.extend(other.instances);
+        self.nodes.extend(other.nodes);
+        self.assignments.extend(other.assignments);
+        self.volumes.extend(other.volumes);
+        self.deployments.extend(other.deployments);
+    }
+}

@@ -1,0 +1,69 @@
+//! A state and the changes made to it so far. Each decision is applied at once, so that the next
+//! one sees it; nothing is true until the writer has accepted the draft and made it durable.
+
+use crate::change::{Change, Touched};
+use crate::ids::{DeploymentId, InstanceId, Version};
+use crate::state::State;
+use crate::time::{Millis, Time};
+
+#[derive(Clone, Debug)]
+pub struct Draft {
+    state: State,
+    changes: Vec<Change>,
+    touched: Touched,
+}
+
+impl Draft {
+    /// A draft that begins at `state`, at the time `now` (or the state's, if that is later).
+    pub fn new(state: State, now: Time) -> Self {
+        let state = state.at(now);
+        Self {
+            state,
+            changes: Vec::new(),
+            touched: Touched::default(),
+        }
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub fn now(&self) -> Time {
+        self.state.now
+    }
+
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    pub fn touched(&self) -> &Touched {
+        &self.touched
+    }
+
+    /// Decides `change`.
+    pub fn apply(&mut self, change: Change) {
+        self.touched.extend(self.state.apply(&change));
+        self.changes.push(change);
+    }
+
+    /// An id that no instance of this cluster ever had.
+    pub fn next_instance(&self) -> InstanceId {
+        InstanceId {
+            birth: self.state.next_number(),
+            slot: self.state.next_instance_slot(),
+        }
+    }
+
+    pub fn next_deployment(&self) -> DeploymentId {
+        DeploymentId(self.state.next_number())
+    }
+
+    /// A version later than the last one given: `max(now, last + 1 ms)`.
+    pub fn next_version(&self) -> Version {
+        self.state.now.max(self.state.last_version + Millis(1))
+    }
+
+    pub fn into_parts(self) -> (State, Vec<Change>, Touched) {
+        (self.state, self.changes, self.touched)
+    }
+}

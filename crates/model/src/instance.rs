@@ -1,0 +1,173 @@
+//! An instance: one running copy of an app on one node, and how far up its ladder it is.
+//!
+//! ```text
+//! placed → preparing → starting → running → stopping → ended → gone
+//! ```
+//! Rungs are only climbed, and may be skipped. `gone` means that the agent confirmed removal;
+//! such an instance leaves the state. Unreachable is its node's condition, not a rung.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AppId, Incarnation, InstanceId, NodeId, Version};
+use crate::spec::{AppSpec, FixedAddress, Protocol};
+use crate::time::{Millis, Time};
+
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Rung {
+    #[default]
+    Placed,
+    Preparing,
+    Starting,
+    Running,
+    Stopping,
+    Ended,
+    Gone,
+}
+
+/// What the leader wants of an instance. It goes from `Prepare` to `Run` at a hand-over, and
+/// from either to `Stop`; never back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Goal {
+    /// An heir: root filesystem and network ready, no process, volumes not mounted.
+    Prepare,
+    Run,
+    Stop {
+        cause: StopCause,
+        grace: Millis,
+    },
+}
+
+impl Goal {
+    pub fn is_stop(self) -> bool {
+        matches!(self, Self::Stop { .. })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum StopCause {
+    ScaledDown,
+    /// A newer version takes its place.
+    Replaced,
+    /// An operator or client asked for it.
+    Killed,
+    Unhealthy,
+    AppRemoved,
+    /// Its node was silent beyond the node timeout and a replacement holds its claims.
+    NodeLost,
+    /// It ended by itself; what is left of it is to be removed.
+    Ended,
+    /// Its volumes went to another node.
+    Moved,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Health {
+    /// No check has given a result yet, or there is none.
+    #[default]
+    Unknown,
+    Healthy,
+    Unhealthy,
+}
+
+/// How an instance ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Exit {
+    pub status: ExitStatus,
+    pub out_of_memory: bool,
+    /// The last line that it wrote.
+    pub last_line: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ExitStatus {
+    Code(i32),
+    Signal(i32),
+    /// It ended while nobody who could have seen its status was alive.
+    Unknown,
+    /// It never ran: why.
+    NeverRan(String),
+}
+
+/// Where an instance was put, with everything it was given there. Decided once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Placement {
+    pub node: NodeId,
+    /// On the overlay; `None` on the node's own network.
+    pub address: Option<Ipv4Addr>,
+    pub fixed_addresses: Vec<FixedAddress>,
+    /// One per spec port, in order; 0 where the port is not published on the node.
+    pub host_ports: Vec<u16>,
+}
+
+/// Who holds a claim, and who will after a hand-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Holding {
+    pub holder: InstanceId,
+    pub heir: Option<InstanceId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: InstanceId,
+    pub app: AppId,
+    /// Where the state keeps the app.
+    pub app_slot: u32,
+    /// Which of the app's copies this is, from 0.
+    pub slot: u32,
+    pub version: Version,
+    pub spec: Arc<AppSpec>,
+    pub placement: Placement,
+    pub goal: Goal,
+    pub rung: Rung,
+    pub health: Health,
+    /// What the agent is doing or why it cannot: `pulling`, the registry's words.
+    pub detail: Option<String>,
+    pub exit: Option<Exit>,
+    pub placed_at: Time,
+    pub running_at: Option<Time>,
+    pub ended_at: Option<Time>,
+    /// When `health` last flipped.
+    pub health_at: Option<Time>,
+    /// Stamp of the newest accepted sighting.
+    pub sighted: (Incarnation, u64),
+}
+
+impl Instance {
+    pub fn task_id(&self) -> String {
+        self.id.task_id(&self.app)
+    }
+
+    /// Whether it counts towards its app's wanted number: meant to run, and not over.
+    pub fn is_active(&self) -> bool {
+        !self.goal.is_stop() && self.rung < Rung::Ended
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.rung >= Rung::Ended
+    }
+
+    /// Each published port: protocol, the node's port, the container's port.
+    pub fn published(&self) -> impl Iterator<Item = (Protocol, u16, u16)> + '_ {
+        self.spec
+            .ports
+            .iter()
+            .zip(&self.placement.host_ports)
+            .filter(|(_, host)| **host != 0)
+            .flat_map(|(port, host)| {
+                let container = if port.container == 0 {
+                    *host
+                } else {
+                    port.container
+                };
+                port.protocol
+                    .each()
+                    .iter()
+                    .map(move |p| (*p, *host, container))
+            })
+    }
+}

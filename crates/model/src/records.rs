@@ -1,0 +1,50 @@
+//! A state as a list of records, and back: what a checkpoint holds. Indexes and counters are not
+//! recorded; they follow from the records.
+
+use serde::{Deserialize, Serialize};
+
+use crate::deployment::Deployment;
+use crate::ids::Revision;
+use crate::instance::Instance;
+use crate::machine::NodeRecord;
+use crate::state::{App, Header, State, Token};
+use crate::volume::Volume;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Record {
+    Header(Header),
+    Token(Token),
+    Node(Box<NodeRecord>),
+    App(Box<App>),
+    Volume(Box<Volume>),
+    Instance(Box<Instance>),
+    Deployment(Box<Deployment>),
+}
+
+impl State {
+    /// Everything there is, in an order from which [`State::restore`] builds it again.
+    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        std::iter::once(Record::Header(self.header()))
+            .chain(self.tokens().cloned().map(Record::Token))
+            .chain(self.nodes().map(|n| Record::Node(Box::new(n.clone()))))
+            .chain(self.apps().map(|a| Record::App(Box::new(a.clone()))))
+            .chain(self.volumes().map(|v| Record::Volume(Box::new(v.clone()))))
+            .chain(
+                self.instances()
+                    .map(|i| Record::Instance(Box::new(i.clone()))),
+            )
+            .chain(
+                self.deployments()
+                    .map(|d| Record::Deployment(Box::new(d.clone()))),
+            )
+    }
+
+    /// The state that these records are of, as it was at `revision`.
+    pub fn restore(records: impl IntoIterator<Item = Record>, revision: Revision) -> Self {
+        let mut state = Self::default();
+        for record in records {
+            state.put_record(record);
+        }
+        state.numbered(revision)
+    }
+}

@@ -1,0 +1,66 @@
+//! The newest state of one subject that an agent saw.
+//!
+//! A sighting is a level, not an event: of two about one subject the one with the higher stamp
+//! (incarnation, sequence) is true, and repeating it changes nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Generation, Incarnation, InstanceId, NodeId, VolumeId};
+use crate::instance::{Exit, Health, Rung};
+use crate::machine::Machine;
+use crate::volume::CopyRole;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    pub incarnation: Incarnation,
+    pub sequence: u64,
+    pub level: Level,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Level {
+    Instance(InstanceId, InstanceLevel),
+    Volume(VolumeId, VolumeLevel),
+    Node(Box<NodeLevel>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Subject {
+    Instance(InstanceId),
+    Volume(VolumeId),
+    Node(NodeId),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceLevel {
+    pub rung: Rung,
+    pub health: Health,
+    /// What the agent is doing or why it cannot: `pulling`, the registry's words.
+    pub detail: Option<String>,
+    pub exit: Option<Exit>,
+}
+
+/// One node's copy of a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeLevel {
+    /// `None`: this node has no copy (any more).
+    pub role: Option<CopyRole>,
+    pub generation: Generation,
+    /// Why it cannot be made ready, if so.
+    pub trouble: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeLevel {
+    pub machine: Machine,
+}
+
+impl Level {
+    pub fn subject(&self, node: NodeId) -> Subject {
+        match self {
+            Self::Instance(id, _) => Subject::Instance(*id),
+            Self::Volume(id, _) => Subject::Volume(id.clone()),
+            Self::Node(_) => Subject::Node(node),
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! How each change changes the state, its indexes and its counters.
+//!
+//! A change about something that is not there does nothing: history replays exactly, and what
+//! was checked when it was decided need not be checked again.
+
+use std::sync::Arc;
+
+use crate::assignment::Assigned;
+use crate::change::{Change, Touched};
+use crate::fingerprint;
+use crate::ids::{AppId, Incarnation, InstanceId, NodeId, Version};
+use crate::instance::{Goal, Instance, Rung};
+use crate::machine::{Machine, NodeRecord, Presence, Resources};
+use crate::sighting::{InstanceLevel, VolumeLevel};
+use crate::spec::AppSpec;
+use crate::state::{App, State};
+use crate::volume::Copy;
+
+impl State {
+    /// Makes `change` true. The only way a state changes.
+    pub fn apply(&mut self, change: &Change) -> Touched {
+        let mut touched = Touched::default();
+        match change {
+            Change::Founded { cluster, settings } => {
+                self.cluster = *cluster;
+                self.settings = settings.clone();
+            }
+            Change::Led { epoch } => {
+                self.epoch = *epoch;
+                self.drawn = 0;
+            }
+            Change::TokenMade { token } => {
+                self.tokens.insert(token.digest.clone(), token.clone());
+            }
+            Change::TokenUsed { digest, by } => {
+                if let Some(token) = self.tokens.get_mut(digest) {
+                    token.used_by = Some(by.clone());
+                }
+            }
+            Change::NodeJoined {
+                node,
+                overlay,
+                machine,
+            } => {
+                self.put_node(NodeRecord {
+                    id: *node,
+                    machine: machine.as_ref().clone(),
+                    overlay: *overlay,
+                    presence: Presence::Here,
+                    draining: false,
+                    joined: self.now,
+                    sighted: Default::default(),
+                    used: Resources::default(),
+                    instances: Default::default(),
+                    ports: Default::default(),
+                    fingerprint: 0,
+                });
+                touched.nodes.insert(*node);
+            }
+            Change::NodeSeen {
+                node,
+                sighted,
+                machine,
+            } => {
+                self.node_seen(*node, *sighted, machine, &mut touched);
+            }
+            Change::NodePresence { node, presence } => {
+                if let Some(record) = self.nodes.get_mut(node.0) {
+                    record.presence = *presence;
+                    touched.nodes.insert(*node);
+                }
+            }
+            Change::NodeDraining { node, draining } => {
+                if let Some(record) = self.nodes.get_mut(node.0) {
+                    record.draining = *draining;
+                    touched.nodes.insert(*node);
+                }
+            }
+            Change::NodeRemoved { node } => {
+                if let Some(record) = self.nodes.remove(node.0) {
+                    self.node_names.remove(&record.machine.name);
+                    self.addresses.remove(&record.overlay);
+                    touched.nodes.insert(*node);
+                }
+            }
+            Change::AppPut {
+                app,
+                spec,
+                version,
+                config,
+            } => {
+                self.app_put(app, spec, *version, *config);
+                touched.apps.insert(app.clone());
+            }
+            Change::AppRemoving { app } => {
+                self.with_app(app, &mut touched, |app| app.removing = true);
+            }
+            Change::AppRemoved { app } => {
+                if let Some(slot) = self.names.remove(app)
+                    && let Some(record) = self.apps.remove(slot)
+                {
+                    self.release_service_ports(&record);
+                    touched.apps.insert(app.clone());
+                }
+            }
+            Change::AppRestarted { app, version } => {
+                self.last_version = self.last_version.max(*version);
+                self.with_app(app, &mut touched, |app| {
+                    app.history_push();
+                    app.version = *version;
+                    app.last_config_change = *version;
+                    app.restart_before = *version;
+                });
+                self.recount(app);
+            }
+            Change::AppDelay { app, delay } => {
+                self.with_app(app, &mut touched, |app| app.delay = *delay);
+            }
+            Change::AppFailed { app, failure } => {
+                self.with_app(app, &mut touched, |app| {
+                    app.last_failure = Some(failure.as_ref().clone());
+                });
+            }
+            Change::InstancePlaced { instance } => {
+                self.drawn = self.drawn.max((instance.id.birth as u32).wrapping_add(1));
+                touched_by(&mut touched, instance);
+                touched.assignments.insert(instance.placement.node);
+                self.put_instance(instance.as_ref().clone());
+            }
+            Change::InstanceGoal { instance, goal } => {
+                self.instance_goal(*instance, *goal, &mut touched);
+            }
+            Change::InstanceSeen {
+                instance,
+                sighted,
+                level,
+            } => {
+                self.instance_seen(*instance, *sighted, level, &mut touched);
+            }
+            Change::InstanceGone { instance } => self.instance_gone(*instance, &mut touched),
+            Change::DeploymentBegan { deployment } => {
+                self.drawn = self.drawn.max((deployment.id.0 as u32).wrapping_add(1));
+                for app in deployment.apps() {
+                    self.with_app(app, &mut touched, |app| {
+                        app.deployment = Some(deployment.id)
+                    });
+                }
+                self.deployments
+                    .insert(deployment.id, deployment.as_ref().clone());
+                touched.deployments.insert(deployment.id);
+            }
+            Change::DeploymentStepped {
+                deployment,
+                current,
+            } => {
+                if let Some(record) = self.deployments.get_mut(deployment) {
+                    record.current = *current;
+                    touched.deployments.insert(*deployment);
+                }
+            }
+            Change::DeploymentEnded { deployment } => {
+                if let Some(record) = self.deployments.remove(deployment) {
+                    for app in record.apps() {
+                        self.with_app(app, &mut touched, |app| {
+                            if app.deployment == Some(*deployment) {
+                                app.deployment = None;
+                            }
+                        });
+                    }
+                    touched.deployments.insert(*deployment);
+                }
+            }
+            Change::VolumePut { volume } => {
+                let home = volume.home;
+                self.volumes
+                    .insert(volume.id.clone(), volume.as_ref().clone());
+                touched.volumes.insert(volume.id.clone());
+                touched.assignments.extend(home);
+            }
+            Change::VolumeHome {
+                volume,
+                home,
+                generation,
+            } => {
+                if let Some(record) = self.volumes.get_mut(volume) {
+                    touched.assignments.extend(record.home);
+                    record.home = Some(*home);
+                    record.generation = *generation;
+                    touched.assignments.insert(*home);
+                    touched.volumes.insert(volume.clone());
+                }
+            }
+            Change::VolumeTenant { volume, tenant } => {
+                if let Some(record) = self.volumes.get_mut(volume) {
+                    record.tenant = tenant.clone();
+                    touched.volumes.insert(volume.clone());
+                }
+            }
+            Change::VolumeSeen {
+                volume,
+                node,
+                sighted,
+                level,
+            } => {
+                if let Some(record) = self.volumes.get_mut(volume) {
+                    seen_copy(&mut record.copies, *node, *sighted, level);
+                    touched.volumes.insert(volume.clone());
+                }
+            }
+            Change::VolumeRemoving { volume, generation } => {
+                if let Some(record) = self.volumes.get_mut(volume) {
+                    record.removing = true;
+                    record.generation = *generation;
+                    touched.assignments.extend(record.home);
+                    touched.assignments.extend(record.copies.keys());
+                    touched.volumes.insert(volume.clone());
+                }
+            }
+            Change::VolumeRemoved { volume } => {
+                if let Some(record) = self.volumes.remove(volume) {
+                    touched.assignments.extend(record.home);
+                    touched.volumes.insert(volume.clone());
+                }
+            }
+        }
+        touched
+    }
+
+    fn with_app(&mut self, id: &AppId, touched: &mut Touched, change: impl FnOnce(&mut App)) {
+        if let Some(slot) = self.names.get(id)
+            && let Some(app) = self.apps.get_mut(*slot)
+        {
+            change(app);
+            touched.apps.insert(id.clone());
+        }
+    }
+
+    fn app_put(&mut self, id: &AppId, spec: &Arc<AppSpec>, version: Version, config: bool) {
+        self.last_version = self.last_version.max(version);
+        if let Some(old) = self.app(id).cloned() {
+            self.release_service_ports(&old);
+        }
+        match self.names.get(id).and_then(|slot| self.apps.get_mut(*slot)) {
+            Some(app) => {
+                app.history_push();
+                app.last_scaling = version;
+                if config {
+                    app.last_config_change = version;
+                    app.restart_before = version;
+                }
+                app.spec = Arc::clone(spec);
+                app.version = version;
+                app.removing = false;
+            }
+            None => self.put_app(App {
+                id: id.clone(),
+                slot: self.next_app_slot(),
+                spec: Arc::clone(spec),
+                version,
+                last_scaling: version,
+                last_config_change: version,
+                restart_before: version,
+                history: Vec::new(),
+                removing: false,
+                deployment: None,
+                delay: None,
+                last_failure: None,
+                instances: Default::default(),
+                slots: Default::default(),
+                counters: Default::default(),
+            }),
+        }
+        self.take_service_ports(id, spec);
+        self.recount(id);
+    }
+
+    fn take_service_ports(&mut self, id: &AppId, spec: &AppSpec) {
+        for port in spec.ports.iter().filter(|port| port.service != 0) {
+            self.service_ports
+                .entry(port.service)
+                .or_insert_with(|| id.clone());
+        }
+    }
+
+    fn release_service_ports(&mut self, app: &App) {
+        for port in &app.spec.ports {
+            if self.service_ports.get(&port.service) == Some(&app.id) {
+                self.service_ports.remove(&port.service);
+            }
+        }
+    }
+
+    /// Counts an app's instances anew, after a change of which versions are current.
+    fn recount(&mut self, id: &AppId) {
+        let Some(app) = self.app(id) else { return };
+        let (slot, mut counters) = (app.slot, Default::default());
+        for instance in self.instances_of(app) {
+            super::Counters::combine(&mut counters, &instance.count(app), u32::wrapping_add);
+        }
+        if let Some(app) = self.apps.get_mut(slot) {
+            app.counters = counters;
+        }
+    }
+
+    pub(super) fn put_node(&mut self, node: NodeRecord) {
+        self.node_names.insert(node.machine.name.clone(), node.id);
+        self.addresses.insert(node.overlay, None);
+        self.nodes.put(node.id.0, node);
+    }
+
+    pub(super) fn put_app(&mut self, app: App) {
+        let (id, slot, spec) = (app.id.clone(), app.slot, Arc::clone(&app.spec));
+        self.names.insert(id.clone(), slot);
+        self.apps.put(slot, app);
+        self.take_service_ports(&id, &spec);
+    }
+
+    pub(super) fn put_instance(&mut self, instance: Instance) {
+        let id = instance.id;
+        self.take_claims(&instance);
+        if let Some(app) = self.apps.get_mut(instance.app_slot) {
+            let count = instance.count(app);
+            app.instances.insert(id);
+            app.counters.combine(&count, u32::wrapping_add);
+        }
+        if let Some(node) = self.nodes.get_mut(instance.placement.node.0) {
+            node.instances.insert(id);
+            node.used = node.used.plus(resources(&instance));
+            node.fingerprint = node.fingerprint.wrapping_add(entry(&instance));
+        }
+        self.instances.put(id.slot, instance);
+    }
+
+    fn node_seen(
+        &mut self,
+        id: NodeId,
+        sighted: (Incarnation, u64),
+        machine: &Machine,
+        touched: &mut Touched,
+    ) {
+        let Some(node) = self.nodes.get_mut(id.0) else {
+            return;
+        };
+        if sighted <= node.sighted {
+            return;
+        }
+        node.sighted = sighted;
+        if node.machine != *machine {
+            self.node_names.remove(&node.machine.name);
+            self.node_names.insert(machine.name.clone(), id);
+            node.machine = machine.clone();
+        }
+        touched.nodes.insert(id);
+    }
+
+    /// Changes an instance, keeping its app's counters and its node's fingerprint right.
+    fn change_instance(
+        &mut self,
+        id: InstanceId,
+        touched: &mut Touched,
+        change: impl FnOnce(&mut Instance),
+    ) {
+        let Some(instance) = self.instances.get_mut(id.slot).filter(|i| i.id == id) else {
+            return;
+        };
+        touched_by(touched, instance);
+        let app = self
+            .apps
+            .get_mut(instance.app_slot)
+            .filter(|app| app.id == instance.app);
+        let before = (app.as_ref().map(|app| instance.count(app)), instance.goal);
+        let entry_before = entry(instance);
+        change(instance);
+        if let (Some(app), Some(count)) = (app, before.0) {
+            let now = instance.count(app);
+            app.counters.combine(&count, u32::wrapping_sub);
+            app.counters.combine(&now, u32::wrapping_add);
+        }
+        if instance.goal != before.1
+            && let Some(node) = self.nodes.get_mut(instance.placement.node.0)
+        {
+            node.fingerprint = node
+                .fingerprint
+                .wrapping_sub(entry_before)
+                .wrapping_add(entry(instance));
+            touched.assignments.insert(instance.placement.node);
+        }
+    }
+
+    fn instance_goal(&mut self, id: InstanceId, goal: Goal, touched: &mut Touched) {
+        self.change_instance(id, touched, |instance| {
+            // Once told to stop an instance never runs again, whatever else is wanted.
+            if !instance.goal.is_stop() || goal.is_stop() {
+                instance.goal = goal;
+            }
+        });
+    }
+
+    fn instance_seen(
+        &mut self,
+        id: InstanceId,
+        sighted: (Incarnation, u64),
+        level: &InstanceLevel,
+        touched: &mut Touched,
+    ) {
+        let now = self.now;
+        self.change_instance(id, touched, |instance| {
+            if sighted <= instance.sighted {
+                return;
+            }
+            instance.sighted = sighted;
+            if level.rung < instance.rung {
+                return;
+            }
+            if instance.running_at.is_none() && (Rung::Running..Rung::Ended).contains(&level.rung) {
+                instance.running_at = Some(now);
+            }
+            if instance.ended_at.is_none() && level.rung >= Rung::Ended {
+                instance.ended_at = Some(now);
+            }
+            if instance.health != level.health {
+                instance.health_at = Some(now);
+            }
+            instance.rung = level.rung;
+            instance.health = level.health;
+            instance.detail.clone_from(&level.detail);
+            if level.exit.is_some() {
+                instance.exit.clone_from(&level.exit);
+            }
+        });
+    }
+
+    fn instance_gone(&mut self, id: InstanceId, touched: &mut Touched) {
+        if self.instance(id).is_none() {
+            return;
+        }
+        let Some(instance) = self.instances.remove(id.slot) else {
+            return;
+        };
+        touched_by(touched, &instance);
+        touched.assignments.insert(instance.placement.node);
+        self.release_claims(&instance);
+        if let Some(app) = self
+            .apps
+            .get_mut(instance.app_slot)
+            .filter(|app| app.id == instance.app)
+        {
+            let count = instance.count(app);
+            app.instances.remove(&id);
+            app.counters.combine(&count, u32::wrapping_sub);
+        }
+        if let Some(node) = self.nodes.get_mut(instance.placement.node.0) {
+            node.instances.remove(&id);
+            node.used = node.used.minus(resources(&instance));
+            node.fingerprint = node.fingerprint.wrapping_sub(entry(&instance));
+        }
+    }
+}
+
+impl App {
+    /// Remembers the version that is about to be replaced.
+    fn history_push(&mut self) {
+        self.history.push((self.version, Arc::clone(&self.spec)));
+        let surplus = self.history.len().saturating_sub(Self::HISTORY);
+        self.history.drain(..surplus);
+    }
+}
+
+fn touched_by(touched: &mut Touched, instance: &Instance) {
+    touched.instances.insert(instance.id);
+    touched.apps.insert(instance.app.clone());
+    touched.nodes.insert(instance.placement.node);
+}
+
+fn resources(instance: &Instance) -> Resources {
+    let wanted = &instance.spec.resources;
+    Resources {
+        cpus: wanted.cpus,
+        mem: wanted.mem,
+        disk: wanted.disk,
+    }
+}
+
+/// The fingerprint of an instance's entry in its node's assignment.
+fn entry(instance: &Instance) -> u64 {
+    fingerprint::of(&(&instance.id, &Assigned::from(instance)))
+}
+
+fn seen_copy(
+    copies: &mut std::collections::BTreeMap<NodeId, Copy>,
+    node: NodeId,
+    sighted: (Incarnation, u64),
+    level: &VolumeLevel,
+) {
+    if copies
+        .get(&node)
+        .is_some_and(|copy| sighted <= copy.sighted)
+    {
+        return;
+    }
+    match level.role {
+        None => drop(copies.remove(&node)),
+        Some(role) => drop(copies.insert(
+            node,
+            Copy {
+                role,
+                generation: level.generation,
+                trouble: level.trouble.clone(),
+                sighted,
+            },
+        )),
+    }
+}

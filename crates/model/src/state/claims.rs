@@ -1,0 +1,165 @@
+//! Claims: what only one runnable instance may hold. Each is kept where it belongs (ports at
+//! their node, slots at their app, addresses here) as a [`Holding`].
+//!
+//! A placement takes its claims, in place of a holder that is no longer runnable; an instance
+//! that goes releases those it still holds.
+
+use std::net::Ipv4Addr;
+
+use crate::ids::{InstanceId, VolumeId};
+use crate::instance::{Goal, Holding, Instance, Rung, StopCause};
+use crate::state::State;
+
+impl State {
+    /// Whether an instance may still be running as far as its claims are concerned: not seen
+    /// ended, and not replaced because its node fell silent.
+    pub fn is_runnable(&self, id: InstanceId) -> bool {
+        self.instance(id).is_some_and(|instance| {
+            instance.rung < Rung::Ended
+                && !matches!(
+                    instance.goal,
+                    Goal::Stop {
+                        cause: StopCause::NodeLost,
+                        ..
+                    }
+                )
+        })
+    }
+
+    fn is_free(&self, holding: Option<&Holding>) -> bool {
+        holding.is_none_or(|h| {
+            !self.is_runnable(h.holder) && h.heir.is_none_or(|heir| !self.is_runnable(heir))
+        })
+    }
+
+    /// Whether no runnable instance and no node has this overlay address.
+    pub fn address_is_free(&self, address: Ipv4Addr) -> bool {
+        match self.addresses.get(&address) {
+            None => true,
+            Some(None) => false,
+            Some(Some(holding)) => self.is_free(Some(holding)),
+        }
+    }
+
+    pub fn fixed_address_holder(&self, address: Ipv4Addr) -> Option<InstanceId> {
+        let holding = self.fixed_addresses.get(&address)?;
+        self.is_runnable(holding.holder).then_some(holding.holder)
+    }
+
+    /// The runnable instance that holds a volume.
+    pub fn volume_holder(&self, volume: &VolumeId) -> Option<InstanceId> {
+        let holding = self.volume(volume)?.holding?;
+        // A volume waits even for an instance on a silent node, which may still be writing.
+        self.instance(holding.holder)
+            .is_some_and(|i| i.rung < Rung::Ended)
+            .then_some(holding.holder)
+    }
+
+    /// The next overlay address at or after `from` that is free; addresses ending in 0 or 255,
+    /// the subnet's first 256 (gateway and nodes) and its last are never given.
+    pub fn free_address(&self, from: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+        let (base, prefix) = self.settings.subnet;
+        let base = u32::from(base);
+        let size = 1_u64 << (32 - u32::from(prefix.clamp(8, 24)));
+        let usable = u32::try_from(size.checked_sub(257)?).ok()?;
+        let start = from
+            .and_then(|a| u32::from(a).checked_sub(base + 256))
+            .map_or(0, |offset| offset % usable);
+        (0..usable)
+            .map(|n| Ipv4Addr::from(base + 256 + (start + n) % usable))
+            .filter(|a| !matches!(a.octets()[3], 0 | 255))
+            .find(|a| self.address_is_free(*a))
+    }
+
+    /// Takes everything that a placed instance claims. An heir is noted beside the holder.
+    pub(super) fn take_claims(&mut self, instance: &Instance) {
+        let id = instance.id;
+        let heir = instance.goal == Goal::Prepare;
+        let join = |old: Option<&Holding>| match old {
+            Some(old) if heir => Holding {
+                holder: old.holder,
+                heir: Some(id),
+            },
+            _ => Holding {
+                holder: id,
+                heir: None,
+            },
+        };
+        if let Some(address) = instance.placement.address {
+            let held = join(self.addresses.get(&address).and_then(Option::as_ref));
+            self.addresses.insert(address, Some(held));
+        }
+        for fixed in &instance.placement.fixed_addresses {
+            let held = join(self.fixed_addresses.get(&fixed.address));
+            self.fixed_addresses.insert(fixed.address, held);
+        }
+        if let Some(node) = self.nodes.get_mut(instance.placement.node.0) {
+            for (protocol, port, _) in instance.published() {
+                let held = join(node.ports.get(&(protocol, port)));
+                node.ports.insert((protocol, port), held);
+            }
+        }
+        if let Some(app) = self.apps.get_mut(instance.app_slot) {
+            let held = join(app.slots.get(&instance.slot));
+            app.slots.insert(instance.slot, held);
+        }
+        for (volume, _) in instance.spec.volumes() {
+            if let Some(volume) = self.volumes.get_mut(volume) {
+                volume.holding = Some(join(volume.holding.as_ref()));
+            }
+        }
+    }
+
+    /// Gives back what the instance still holds.
+    pub(super) fn release_claims(&mut self, instance: &Instance) {
+        let id = instance.id;
+        let left = |held: &Holding| match (held.holder == id, held.heir) {
+            (true, heir) => heir.map(|holder| Holding { holder, heir: None }),
+            (false, Some(heir)) if heir == id => Some(Holding {
+                heir: None,
+                ..*held
+            }),
+            (false, _) => Some(*held),
+        };
+        if let Some(address) = instance.placement.address
+            && let Some(Some(held)) = self.addresses.get(&address)
+        {
+            match left(held) {
+                Some(held) => drop(self.addresses.insert(address, Some(held))),
+                None => drop(self.addresses.remove(&address)),
+            }
+        }
+        for fixed in &instance.placement.fixed_addresses {
+            if let Some(held) = self.fixed_addresses.get(&fixed.address) {
+                match left(held) {
+                    Some(held) => drop(self.fixed_addresses.insert(fixed.address, held)),
+                    None => drop(self.fixed_addresses.remove(&fixed.address)),
+                }
+            }
+        }
+        if let Some(node) = self.nodes.get_mut(instance.placement.node.0) {
+            for (protocol, port, _) in instance.published() {
+                if let Some(held) = node.ports.get(&(protocol, port)) {
+                    match left(held) {
+                        Some(held) => drop(node.ports.insert((protocol, port), held)),
+                        None => drop(node.ports.remove(&(protocol, port))),
+                    }
+                }
+            }
+        }
+        if let Some(app) = self.apps.get_mut(instance.app_slot)
+            && app.id == instance.app
+            && let Some(held) = app.slots.get(&instance.slot)
+        {
+            match left(held) {
+                Some(held) => drop(app.slots.insert(instance.slot, held)),
+                None => drop(app.slots.remove(&instance.slot)),
+            }
+        }
+        for (volume, _) in instance.spec.volumes() {
+            if let Some(volume) = self.volumes.get_mut(volume) {
+                volume.holding = volume.holding.as_ref().and_then(left);
+            }
+        }
+    }
+}
