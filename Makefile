@@ -8,9 +8,11 @@ export PREFIX ?= /usr/local
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
+# The whole workspace, so that building and testing agree on the features of nearly every crate and
+# the second finds what the first compiled.
 build: ## the binary, and the packages that building needs
 	scripts/packages build
-	cargo build --locked
+	cargo build --locked --workspace
 
 test: ## packages, lint and every test; ends with the totals
 	scripts/test
