@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 
 use crate::exec::ExecSpec;
+use crate::sys;
 
 const MESSAGE_BYTES_MAX: usize = 512 << 10;
 const DESCRIPTORS_MAX: usize = 3;
@@ -98,7 +99,7 @@ pub struct Channel(AsyncFd<OwnedFd>);
 impl Channel {
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Self(AsyncFd::register(fd)?))
+        Ok(Self(sys::watched(fd)?))
     }
 
     pub fn send(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {

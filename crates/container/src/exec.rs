@@ -15,7 +15,7 @@ use tokio::net::unix::pipe;
 use crate::channel::{Channel, Reply, Request};
 use crate::create::launch;
 use crate::shim::SHIM_EXEC;
-use crate::{Error, How, Instance, User};
+use crate::{Error, How, Instance, User, sys};
 
 /// What is kept of each stream by [`Instance::run`].
 const OUTPUT_BYTES_MAX: u64 = 64 << 10;
@@ -151,7 +151,7 @@ pub struct Console(AsyncFd<OwnedFd>);
 impl Console {
     fn new(master: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&master, true)?;
-        Ok(Self(AsyncFd::register(master)?))
+        Ok(Self(sys::watched(master)?))
     }
 
     /// Reads what the command wrote; 0 when it has gone.

@@ -50,7 +50,7 @@ impl Instance {
         keepers: Keepers,
         shim: Shim,
     ) -> Result<Self, Error> {
-        let pidfd = AsyncFd::register(pidfd).map_err(|source| Error::Spawn { source })?;
+        let pidfd = sys::watched(pidfd).map_err(|source| Error::Spawn { source })?;
         let cgroup = spec.cgroup.clone();
         let shim = Mutex::new(shim);
         let inner = Inner { dir, cgroup, init, pidfd, _keepers: keepers, shim };
@@ -189,14 +189,14 @@ pub(crate) struct Shim(Option<AsyncFd<OwnedFd>>);
 
 impl Shim {
     pub fn new(pidfd: OwnedFd) -> std::io::Result<Self> {
-        Ok(Self(Some(AsyncFd::register(pidfd)?)))
+        Ok(Self(Some(sys::watched(pidfd)?)))
     }
 
     /// The one recorded in the directory, which may have ended long ago.
     pub fn recorded(dir: &Dir) -> Self {
         let alive = Identity::load(&dir.shim()).filter(Identity::alive);
         let pidfd = alive.and_then(|identity| identity.open());
-        Self(pidfd.and_then(|pidfd| AsyncFd::register(pidfd).ok()))
+        Self(pidfd.and_then(|pidfd| sys::watched(pidfd).ok()))
     }
 
     /// Known to be dead already when it was looked for.

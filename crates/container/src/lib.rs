@@ -45,7 +45,7 @@ pub use adopt::{Found, adopt};
 pub use create::{Created, create};
 pub use dir::Dir;
 pub use error::Error;
-pub use exec::{Console, Exec, ExecSpec, Output};
+pub use exec::{Console, Exec, ExecSpec, Output, Streams};
 pub use exit::{Exit, How};
 pub use instance::Instance;
 pub use shim::reexec;

@@ -18,7 +18,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 
-use crate::{Dir, Error, LogLimits, time};
+use crate::{Dir, Error, LogLimits, sys, time};
 
 /// A longer line is written in pieces.
 const PIECE_BYTES: usize = 16 << 10;
@@ -324,7 +324,7 @@ fn watch(dir: &Path) -> io::Result<AsyncFd<OwnedFd>> {
     let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
     let events = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
     inotify::add_watch(&watch, dir, events)?;
-    AsyncFd::register(watch)
+    sys::watched(watch)
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal};
+use tokio::io::unix::AsyncFd;
 
 /// `struct pidfd_info`, in the kernel's first version of it (64 bytes).
 #[repr(C)]
@@ -111,4 +112,11 @@ pub fn read_only_recursive(tree: BorrowedFd<'_>) -> io::Result<()> {
         )
     };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Watches an owned descriptor from within the runtime.
+pub fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open, stays open as long as the value that takes it, and always
+    // answers with the same number.
+    unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
 }
