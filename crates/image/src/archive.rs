@@ -130,12 +130,9 @@ impl<R: Read> Archive<R> {
                 .or_else(|| header.link_name_bytes().map(|l| l.into_owned()))
                 .unwrap_or_default()
         };
-        let device = || {
-            io::Result::Ok((
-                header.device_major()?.unwrap_or(0),
-                header.device_minor()?.unwrap_or(0),
-            ))
-        };
+        // Some writers leave unused number fields blank.
+        let number = |field: io::Result<Option<u32>>| field.ok().flatten().unwrap_or(0);
+        let device = || (number(header.device_major()), number(header.device_minor()));
         let mut sparse = None;
         let kind = match header.entry_type() {
             // Before ustar a directory was a file whose name ends in a slash.
@@ -153,10 +150,12 @@ impl<R: Read> Archive<R> {
             EntryType::Link => Kind::HardLink(link()),
             EntryType::Fifo => Kind::Fifo,
             EntryType::Char => {
-                device().map(|(major, minor)| Kind::CharacterDevice { major, minor })?
+                let (major, minor) = device();
+                Kind::CharacterDevice { major, minor }
             }
             EntryType::Block => {
-                device().map(|(major, minor)| Kind::BlockDevice { major, minor })?
+                let (major, minor) = device();
+                Kind::BlockDevice { major, minor }
             }
             other => {
                 return Err(malformed(format!(

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::process::Command;
 
@@ -40,6 +41,8 @@ pub enum Error {
     Push { image: String, source: child::Error },
     #[error("import {name} into the local images")]
     Import { name: String, source: child::Error },
+    #[error("the builder's images in {dir} cannot be removed")]
+    Clear { dir: PathBuf, source: child::Error },
     #[error(transparent)]
     Name(#[from] NotAnImage),
     #[error("the builder's directory {dir} cannot be used")]
@@ -148,70 +151,55 @@ impl Builder {
             })
     }
 
-    /// Makes a tar of a root filesystem the local image `localhost/NAME`, for
+    /// Makes a tar of a root filesystem the local image `localhost/NAME:latest`, for
     /// Dockerfiles to begin from.
     pub async fn import_base(&self, name: &str, tar: &Path) -> Result<(), Error> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        if Reference::parse(&format!("localhost/{name}"))?.repository() != name {
+            let reason = "a base has no tag";
+            return Err(Error::Name(NotAnImage {
+                text: name.to_owned(),
+                reason,
+            }));
+        }
         let disk = |source| Error::Disk {
             dir: self.dir.clone(),
             source,
         };
-        let room = self.dir.join(format!(
-            "import-{}-{}",
-            std::process::id(),
-            name.replace(['/', ':'], "-")
-        ));
-        fs::remove_dir_all(&room)
-            .or_else(|e| {
-                if e.kind() == io::ErrorKind::NotFound {
-                    Ok(())
-                } else {
-                    Err(e)
-                }
-            })
-            .map_err(disk)?;
-        let (dir, tar, tag) = (room.clone(), tar.to_owned(), "base");
-        let written = tokio::task::spawn_blocking(move || {
-            layout::write(&dir, tag, &tar, &ImageConfig::default())
-        })
-        .await;
-        let written = written
-            .map_err(io::Error::other)
-            .and_then(|written| written);
-        let imported = match written {
-            Ok(_) => self.import_layout(name, &room, tag).await,
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let room = self
+            .dir
+            .join(format!("import-{}-{number}", std::process::id()));
+        let (layout, tar) = (room.join(name), tar.to_owned());
+        let write = move || layout::write(&layout, "base", &tar, &ImageConfig::default());
+        let written = tokio::task::spawn_blocking(write)
+            .await
+            .map_err(io::Error::other);
+        let imported = match written.and_then(|written| written) {
+            Ok(_) => self.pull_layout(name, &room).await,
             Err(source) => Err(disk(source)),
         };
         fs::remove_dir_all(&room).map_err(disk)?;
         imported
     }
 
-    async fn import_layout(&self, name: &str, room: &Path, tag: &str) -> Result<(), Error> {
-        let import = |source| Error::Import {
+    /// buildah names the image after the layout's path, as written: hence the
+    /// working directory.
+    async fn pull_layout(&self, name: &str, room: &Path) -> Result<(), Error> {
+        let mut pull = self.buildah();
+        pull.args(["pull", "--quiet", &format!("oci:{name}:base")])
+            .current_dir(room);
+        let pulled = child::run(BUILDAH, &mut pull, |_| ()).await;
+        pulled.map(drop).map_err(|source| Error::Import {
             name: name.to_owned(),
             source,
-        };
-        let mut pull = self.buildah();
-        pull.args(["pull", "--quiet"])
-            .arg(format!("oci:{}:{tag}", room.display()));
-        let said = child::run(BUILDAH, &mut pull, |_| ())
-            .await
-            .map_err(import)?;
-        let id = said.last().cloned().unwrap_or_default();
-        child::run(
-            BUILDAH,
-            self.buildah()
-                .args(["tag", &id, &format!("localhost/{name}")]),
-            |_| (),
-        )
-        .await
-        .map_err(import)?;
-        Ok(())
+        })
     }
 
     /// Removes this builder's images and its mounts, so that `dir` can be deleted.
     pub async fn clear(&self) -> Result<(), Error> {
-        let clear = |source| Error::Import {
-            name: "nothing".into(),
+        let clear = |source| Error::Clear {
+            dir: self.dir.clone(),
             source,
         };
         child::run(BUILDAH, self.buildah().args(["rm", "--all"]), |_| ())

@@ -17,6 +17,7 @@ mod digest;
 pub mod layer;
 pub mod layout;
 mod manifest;
+mod metadata;
 mod mount;
 mod process;
 mod pull;

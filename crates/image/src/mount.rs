@@ -23,6 +23,7 @@ use rustix::mount::{
 use crate::digest::Digest;
 use crate::store::Image;
 use crate::trash;
+use crate::unpack::OWN_ROOT;
 use crate::workdir;
 
 #[derive(Debug, thiserror::Error)]
@@ -111,11 +112,13 @@ fn prepare(image: &Image, dir: &Path, rootfs: &Path) -> io::Result<()> {
     for part in [&dir.join("upper"), &dir.join("work"), rootfs] {
         fs::create_dir_all(part)?;
     }
-    // The root's own owner and mode come from the upper directory.
-    if let Some(top) = image.lower_dirs().first() {
-        let top = fs::metadata(top)?;
-        std::os::unix::fs::chown(dir.join("upper"), Some(top.uid()), Some(top.gid()))?;
-        fs::set_permissions(dir.join("upper"), top.permissions())?;
+    // What the root directory is like, the upper directory says for all layers.
+    let says =
+        |layer: &&PathBuf| rustix::fs::getxattr(layer.as_path(), OWN_ROOT, &mut [0; 8][..]).is_ok();
+    if let Some(layer) = image.lower_dirs().iter().find(says) {
+        let root = fs::metadata(layer)?;
+        std::os::unix::fs::chown(dir.join("upper"), Some(root.uid()), Some(root.gid()))?;
+        fs::set_permissions(dir.join("upper"), root.permissions())?;
     }
     fs::write(dir.join("image"), image.id.as_str())
 }

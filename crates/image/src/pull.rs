@@ -44,12 +44,12 @@ pub enum Policy {
 pub enum Error {
     #[error("pull image {image}: no registry is set where it could be found")]
     Nowhere { image: String },
-    #[error("pull image {image}: {source}")]
+    #[error("pull image {image}")]
     Registry {
         image: String,
         source: registry::Error,
     },
-    #[error("pull image {image}: layer {layer} is refused: {source}")]
+    #[error("pull image {image}: layer {layer} is refused")]
     Layer {
         image: String,
         layer: Digest,

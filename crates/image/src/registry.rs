@@ -27,11 +27,8 @@ const BLOB_ATTEMPTS: u32 = 5;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("registry {registry} cannot be reached: {}", innermost(.source))]
-    Unreachable {
-        registry: String,
-        source: reqwest::Error,
-    },
+    #[error("registry {registry} cannot be reached: {words}")]
+    Unreachable { registry: String, words: String },
     #[error("registry {registry} answered {status}: {words}")]
     Answered {
         registry: String,
@@ -89,20 +86,6 @@ impl Error {
                 ..
             }
         )
-    }
-}
-
-/// reqwest's own sentence repeats the address; the innermost cause says what
-/// happened, such as `Connection refused (os error 111)`.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    if error.is_timeout() {
-        format!("no answer in time ({cause})")
-    } else {
-        cause.to_string()
     }
 }
 
@@ -436,10 +419,21 @@ fn no_platform(wanted: &Platform, offered: &[Descriptor]) -> Error {
     }
 }
 
-fn unreachable(place: &Place, source: reqwest::Error) -> Error {
+/// reqwest's own sentences repeat the address; the innermost cause says what
+/// happened, such as `Connection refused (os error 111)`.
+fn unreachable(place: &Place, error: reqwest::Error) -> Error {
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    let words = if error.is_timeout() {
+        format!("no answer in time ({cause})")
+    } else {
+        cause.to_string()
+    };
     Error::Unreachable {
         registry: place.registry().into(),
-        source,
+        words,
     }
 }
 

@@ -10,18 +10,20 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{
-    self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
 
 use crate::archive::{Archive, Entry, Kind, Sparse};
+use crate::metadata;
 
 const OPAQUE: &str = "trusted.overlay.opaque";
+/// Marks a layer that says itself what its root directory is like; most leave
+/// that to a layer below.
+pub(crate) const OWN_ROOT: &str = "trusted.tandem.root";
 const FILE_BUFFER: usize = 256 << 10;
 
 /// What a layer may cost; the defaults fit any honest image.
@@ -224,7 +226,8 @@ impl Tree<'_> {
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
-        set_metadata(root.as_fd(), entry)?;
+        metadata::set(root.as_fd(), entry)?;
+        fs::fsetxattr(&root, OWN_ROOT, b"y", XattrFlags::empty())?;
         self.remember_times(b"", entry)
     }
 
@@ -232,7 +235,7 @@ impl Tree<'_> {
         let parent = self.open_parent(directory)?;
         if hidden == b".wh..opq" {
             fs::setxattr(
-                by_descriptor(parent.as_fd(), b""),
+                metadata::by_descriptor(parent.as_fd(), b""),
                 OPAQUE,
                 b"y",
                 XattrFlags::empty(),
@@ -288,7 +291,7 @@ impl Tree<'_> {
                     return Err(Fault::Refused("its target is no path".into()));
                 }
                 fs::symlinkat(OsStr::from_bytes(target), parent, &name)?;
-                set_metadata_by_name(parent, &name, entry)?;
+                metadata::set_by_name(parent, &name, entry)?;
             }
             Kind::HardLink(_) => {
                 let (directory, last) = target.expect("opened above for every hard link");
@@ -352,7 +355,7 @@ impl Tree<'_> {
         if hides_lower {
             fs::fsetxattr(&directory, OPAQUE, b"y", XattrFlags::empty())?;
         }
-        set_metadata(directory.as_fd(), entry)?;
+        metadata::set(directory.as_fd(), entry)?;
         Ok(())
     }
 
@@ -476,7 +479,7 @@ impl Tree<'_> {
                 Mode::empty(),
                 resolve,
             ) {
-                Ok(directory) => fs::futimens(&directory, &times(*modified))?,
+                Ok(directory) => fs::futimens(&directory, &metadata::times(*modified))?,
                 // Replaced by a later entry.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => {}
                 Err(error) => return Err(error.into()),
@@ -503,8 +506,8 @@ fn write_file(
         Some(sparse) => write_sparse(&mut file, sparse, data)?,
         None => copy(data, &mut file)?,
     }
-    set_metadata(file.as_fd(), entry)?;
-    fs::futimens(&file, &times(entry.modified))?;
+    metadata::set(file.as_fd(), entry)?;
+    fs::futimens(&file, &metadata::times(entry.modified))?;
     Ok(())
 }
 
@@ -542,91 +545,7 @@ fn make_node(
     device: u64,
 ) -> Result<(), Fault> {
     fs::mknodat(parent, name, kind, Mode::RUSR | Mode::WUSR, device)?;
-    Ok(set_metadata_by_name(parent, name, entry)?)
-}
-
-/// Order matters: chown clears setuid bits and file capabilities.
-fn set_metadata(file: BorrowedFd<'_>, entry: &Entry) -> io::Result<()> {
-    fs::fchown(
-        file,
-        Some(Uid::from_raw(entry.uid)),
-        Some(Gid::from_raw(entry.gid)),
-    )?;
-    fs::fchmod(file, Mode::from_raw_mode(entry.mode))?;
-    for (name, value) in attributes(entry) {
-        tolerate(fs::fsetxattr(
-            file,
-            OsStr::from_bytes(name),
-            value,
-            XattrFlags::empty(),
-        ))?;
-    }
-    Ok(())
-}
-
-/// For what cannot or must not be opened: links, devices, fifos.
-fn set_metadata_by_name(parent: BorrowedFd<'_>, name: &CString, entry: &Entry) -> io::Result<()> {
-    fs::chownat(
-        parent,
-        name,
-        Some(Uid::from_raw(entry.uid)),
-        Some(Gid::from_raw(entry.gid)),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?;
-    if !matches!(entry.kind, Kind::Symlink(_)) {
-        fs::chmodat(
-            parent,
-            name,
-            Mode::from_raw_mode(entry.mode),
-            AtFlags::empty(),
-        )?;
-    }
-    let path = by_descriptor(parent, name.as_bytes());
-    for (attribute, value) in attributes(entry) {
-        tolerate(fs::lsetxattr(
-            &path,
-            OsStr::from_bytes(attribute),
-            value,
-            XattrFlags::empty(),
-        ))?;
-    }
-    Ok(fs::utimensat(
-        parent,
-        name,
-        &times(entry.modified),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
-}
-
-/// overlayfs' own attributes are ours to set, never the image's: they could hide
-/// or redirect what lies below.
-fn attributes(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let ours =
-        |name: &[u8]| name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
-    entry
-        .attributes
-        .iter()
-        .map(|(name, value)| (name.as_slice(), value.as_slice()))
-        .filter(move |(name, _)| !ours(name) && !name.contains(&0))
-}
-
-/// A file system without some kind of attribute still serves the image.
-fn tolerate(result: rustix::io::Result<()>) -> rustix::io::Result<()> {
-    match result {
-        Err(Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
-        other => other,
-    }
-}
-
-fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {
-    let time = Timespec {
-        tv_sec: seconds,
-        tv_nsec: nanoseconds.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
+    Ok(metadata::set_by_name(parent, name, entry)?)
 }
 
 fn is_whiteout(parent: BorrowedFd<'_>, name: &CString) -> io::Result<bool> {
@@ -639,16 +558,6 @@ fn same_file(a: BorrowedFd<'_>, a_name: &CString, b: BorrowedFd<'_>, b_name: &CS
         fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| (stat.st_dev, stat.st_ino))
     };
     matches!((stat(a, a_name), stat(b, b_name)), (Ok(a), Ok(b)) if a == b)
-}
-
-/// Path calls on something below an `O_PATH` descriptor, which takes no others.
-fn by_descriptor(directory: BorrowedFd<'_>, name: &[u8]) -> CString {
-    let mut path = format!("/proc/self/fd/{}", directory.as_raw_fd()).into_bytes();
-    if !name.is_empty() {
-        path.push(b'/');
-        path.extend_from_slice(name);
-    }
-    CString::new(path).expect("names with zero bytes were refused")
 }
 
 fn c_string(name: &[u8]) -> Result<CString, Fault> {
