@@ -209,12 +209,6 @@ fn check(state: &State, app: &AppId, spec: &Arc<AppSpec>) -> Result<(), Refusal>
             instances: spec.instances,
         });
     }
-    if let Some(fetch) = spec.fetch.first() {
-        return Err(Refusal::Fetch {
-            app: app.clone(),
-            uri: fetch.uri.clone(),
-        });
-    }
     let nowhere = |permission: &&String| {
         state.node_count() > 0 && !state.nodes().any(|node| wish.is_allowed(permission, node))
     };

@@ -84,9 +84,6 @@ pub enum Refusal {
     /// 422
     #[error("no agent allows {permission}: name it in [agent] allow")]
     NotAllowed { app: AppId, permission: String },
-    /// 422, path `/fetch`
-    #[error("no agent fetches {uri} yet")]
-    Fetch { app: AppId, uri: String },
     /// 422, path `/dependencies`
     #[error("cyclic dependencies: {}", chain(.0))]
     Cyclic(Vec<AppId>),
