@@ -67,6 +67,27 @@ pub enum Error {
     TooMuch { what: &'static str, limit: u64 },
 }
 
+impl Error {
+    /// Whether the node could not keep a layer that may be good.
+    pub fn is_nodes_fault(&self) -> bool {
+        let (Error::Entry { source, .. } | Error::Archive(source)) = self else {
+            return false;
+        };
+        let faults = [
+            Errno::NOSPC,
+            Errno::DQUOT,
+            Errno::IO,
+            Errno::ROFS,
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOMEM,
+        ];
+        faults
+            .iter()
+            .any(|fault| source.raw_os_error() == Some(fault.raw_os_error()))
+    }
+}
+
 /// Unpacks all of `input` below `root`; what entries of the same archive replace
 /// is moved to `trash`. Both are empty directories on one file system.
 pub(crate) fn unpack(
@@ -174,6 +195,8 @@ struct Tree<'a> {
     parent: Option<(Vec<u8>, OwnedFd)>,
     directories: BTreeMap<Vec<u8>, (i64, u32)>,
     directory_bytes: usize,
+    /// Large, so that most files take one write; one for all of them.
+    buffer: Vec<u8>,
     limits: &'a Limits,
 }
 
@@ -193,6 +216,7 @@ impl Tree<'_> {
             parent: None,
             directories: BTreeMap::new(),
             directory_bytes: 0,
+            buffer: vec![0; FILE_BUFFER],
             limits,
         })
     }
@@ -284,7 +308,7 @@ impl Tree<'_> {
         }
         let replaced = self.clear(parent, &name)?;
         match &entry.kind {
-            Kind::File => write_file(parent, &name, entry, data)?,
+            Kind::File => write_file(parent, &name, entry, data, &mut self.buffer)?,
             Kind::Symlink(target) => {
                 if target.is_empty() || target.len() > self.limits.path_bytes || target.contains(&0)
                 {
@@ -499,19 +523,25 @@ fn write_file(
     name: &CString,
     entry: &Entry,
     data: &mut impl Read,
+    buffer: &mut [u8],
 ) -> Result<(), Fault> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
     match &entry.sparse {
-        Some(sparse) => write_sparse(&mut file, sparse, data)?,
-        None => copy(data, &mut file)?,
+        Some(sparse) => write_sparse(&mut file, sparse, data, buffer)?,
+        None => copy(data, &mut file, buffer)?,
     }
     metadata::set(file.as_fd(), entry)?;
     fs::futimens(&file, &metadata::times(entry.modified))?;
     Ok(())
 }
 
-fn write_sparse(file: &mut File, sparse: &Sparse, data: &mut impl Read) -> Result<(), Fault> {
+fn write_sparse(
+    file: &mut File,
+    sparse: &Sparse,
+    data: &mut impl Read,
+    buffer: &mut [u8],
+) -> Result<(), Fault> {
     for (offset, length) in &sparse.segments {
         if offset
             .checked_add(*length)
@@ -520,17 +550,15 @@ fn write_sparse(file: &mut File, sparse: &Sparse, data: &mut impl Read) -> Resul
             return Err(Fault::Refused("a piece lies beyond the file's end".into()));
         }
         file.seek(SeekFrom::Start(*offset))?;
-        copy(&mut data.by_ref().take(*length), file)?;
+        copy(&mut data.by_ref().take(*length), file, buffer)?;
     }
     file.set_len(sparse.size)?;
     Ok(())
 }
 
-/// With a large buffer: most files then take one write.
-fn copy(data: &mut impl Read, file: &mut File) -> io::Result<()> {
-    let mut buffer = vec![0; FILE_BUFFER];
+fn copy(data: &mut impl Read, file: &mut File, buffer: &mut [u8]) -> io::Result<()> {
     loop {
-        match data.read(&mut buffer)? {
+        match data.read(buffer)? {
             0 => return Ok(()),
             n => file.write_all(&buffer[..n])?,
         }
