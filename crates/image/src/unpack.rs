@@ -190,8 +190,8 @@ struct Tree<'a> {
     root: OwnedFd,
     trash: OwnedFd,
     thrown_away: u64,
-    /// The parent of the last entry: archives are sorted, so it is nearly always
-    /// the next one's too. Forgotten whenever a directory is replaced.
+    /// The parent of the last entry: archives are sorted, so it is often the next
+    /// one's too. Any other entry in between forgets it, so it is never stale.
     parent: Option<(Vec<u8>, OwnedFd)>,
     directories: BTreeMap<Vec<u8>, (i64, u32)>,
     directory_bytes: usize,
@@ -230,12 +230,9 @@ impl Tree<'_> {
             return self.apply_whiteout(directory, hidden);
         }
         let parent = self.open_parent(directory)?;
-        let done = self.create(parent.as_fd(), path, name, entry, data);
-        // A directory that was replaced must not be written to by its old handle.
-        if !matches!(done, Ok(Created::ReplacedDirectory)) {
-            self.parent = Some((directory.to_vec(), parent));
-        }
-        done.map(drop)
+        self.create(parent.as_fd(), path, name, entry, data)?;
+        self.parent = Some((directory.to_vec(), parent));
+        Ok(())
     }
 
     fn apply_root(&mut self, entry: &Entry) -> Result<(), Fault> {
@@ -270,9 +267,7 @@ impl Tree<'_> {
             return Err(Fault::Refused("it hides no name".into()));
         } else {
             let name = c_string(hidden)?;
-            if self.clear(parent.as_fd(), &name)? == Some(FileType::Directory) {
-                self.parent = None;
-            }
+            self.clear(parent.as_fd(), &name)?;
             fs::mknodat(&parent, &name, FileType::CharacterDevice, Mode::empty(), 0)?;
         }
         Ok(())
@@ -285,16 +280,16 @@ impl Tree<'_> {
         name: &[u8],
         entry: &Entry,
         data: &mut impl Read,
-    ) -> Result<Created, Fault> {
+    ) -> Result<(), Fault> {
         let name = c_string(name)?;
         if entry.kind == Kind::Directory {
             self.create_directory(parent, &name, entry)?;
             self.remember_times(path, entry)?;
-            return Ok(Created::New);
+            return Ok(());
         }
         if matches!(entry.kind, Kind::CharacterDevice { major: 0, minor: 0 }) {
             // It would act as a whiteout, which a layer has to write as `.wh.`.
-            return Ok(Created::New);
+            return Ok(());
         }
         // The target is looked up first: an entry may be a link to what it replaces.
         let target = match &entry.kind {
@@ -304,9 +299,9 @@ impl Tree<'_> {
         if let Some((directory, last)) = &target
             && same_file(directory.as_fd(), last, parent, &name)
         {
-            return Ok(Created::New);
+            return Ok(());
         }
-        let replaced = self.clear(parent, &name)?;
+        self.clear(parent, &name)?;
         match &entry.kind {
             Kind::File => write_file(parent, &name, entry, data, &mut self.buffer)?,
             Kind::Symlink(target) => {
@@ -338,11 +333,7 @@ impl Tree<'_> {
             Kind::Fifo => make_node(parent, &name, entry, FileType::Fifo, 0)?,
             Kind::Directory => {}
         }
-        Ok(if replaced == Some(FileType::Directory) {
-            Created::ReplacedDirectory
-        } else {
-            Created::New
-        })
+        Ok(())
     }
 
     /// An existing directory keeps its content and takes the new metadata.
@@ -459,16 +450,14 @@ impl Tree<'_> {
         )
     }
 
-    /// Removes what bears the name, whole directories by moving them to the
-    /// trash, and says what it was.
-    fn clear(&mut self, parent: BorrowedFd<'_>, name: &CString) -> io::Result<Option<FileType>> {
+    /// Removes what bears the name, whole directories by moving them to the trash.
+    fn clear(&mut self, parent: BorrowedFd<'_>, name: &CString) -> io::Result<()> {
         match fs::unlinkat(parent, name, AtFlags::empty()) {
-            Ok(()) => Ok(Some(FileType::RegularFile)),
-            Err(Errno::NOENT) => Ok(None),
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::ISDIR | Errno::PERM) => {
                 self.thrown_away += 1;
                 fs::renameat(parent, name, &self.trash, self.thrown_away.to_string())?;
-                Ok(Some(FileType::Directory))
+                Ok(())
             }
             Err(error) => Err(error.into()),
         }
@@ -511,11 +500,6 @@ impl Tree<'_> {
         }
         Ok(())
     }
-}
-
-enum Created {
-    New,
-    ReplacedDirectory,
 }
 
 fn write_file(
