@@ -53,8 +53,17 @@ impl Instance {
         let pidfd = sys::watched(pidfd).map_err(|source| Error::Spawn { source })?;
         let cgroup = spec.cgroup.clone();
         let shim = Mutex::new(shim);
-        let inner = Inner { dir, cgroup, init, pidfd, _keepers: keepers, shim };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            dir,
+            cgroup,
+            init,
+            pidfd,
+            _keepers: keepers,
+            shim,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     pub fn dir(&self) -> &Dir {
@@ -82,7 +91,10 @@ impl Instance {
             }
             tokio::time::sleep(SHIM_PAUSE * started).await;
             started += 1;
-            tracing::warn!(instance.id = inner.dir.id(), "Started another shim, the last one died");
+            tracing::warn!(
+                instance.id = inner.dir.id(),
+                "Started another shim, the last one died"
+            );
             *shim = take_over(&inner.dir, Some(inner.pidfd.get_ref().as_fd()))?;
         }
     }
@@ -92,7 +104,12 @@ impl Instance {
         self.init_ended().await;
         let inner = &self.inner;
         let exit = Exit::now(ending(inner.pidfd.get_ref(), inner.init.pid), false);
-        exit::write(&inner.dir, &exit)?;
+        if let Err(error) = exit::write(&inner.dir, &exit) {
+            tracing::error!(
+                instance.id = inner.dir.id(),
+                "Could not record an end: {error}"
+            );
+        }
         Ok(exit)
     }
 
@@ -113,7 +130,11 @@ impl Instance {
             Err(source) if source.raw_os_error() == Some(nix::libc::EINVAL) => {
                 Err(Error::NoSignal(signal))
             }
-            other => other.map_err(|source| Error::Signal { id: id(), signal, source }),
+            other => other.map_err(|source| Error::Signal {
+                id: id(),
+                signal,
+                source,
+            }),
         }
     }
 
@@ -150,9 +171,14 @@ impl Instance {
         self.with_group(|group, _| group.thaw()).await
     }
 
+    pub(crate) async fn is_frozen(&self) -> Result<bool, Error> {
+        self.with_group(|group, _| Ok(group.is_frozen())).await
+    }
+
     /// Processes that the instance's cgroup holds, as this process sees them.
     pub async fn processes(&self) -> Result<Vec<i32>, Error> {
-        self.with_group(|group, _| Ok(group.processes().into_iter().collect())).await
+        self.with_group(|group, _| Ok(group.processes().into_iter().collect()))
+            .await
     }
 
     async fn with_group<T: Send + 'static>(
@@ -179,7 +205,9 @@ impl Keepers {
             rustix::fs::openat(CWD, &path, flags, Mode::empty())
                 .map_err(|errno| Error::file("open", &path)(errno.into()))
         });
-        Ok(Self { _fifos: [out?, err?] })
+        Ok(Self {
+            _fifos: [out?, err?],
+        })
     }
 }
 

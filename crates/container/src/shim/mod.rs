@@ -24,7 +24,9 @@ pub(crate) const SHIM_EXEC: &str = "shim-exec";
 /// started as one, and returns its exit code; `None` for any other command line.
 pub fn reexec() -> Option<ExitCode> {
     let args: Vec<OsString> = std::env::args_os().take(3).collect();
-    let [_, role, dir] = args.as_slice() else { return None };
+    let [_, role, dir] = args.as_slice() else {
+        return None;
+    };
     let run: fn(Dir) -> Result<(), Error> = match role.to_str()? {
         SHIM => shim,
         SHIM_EXEC => shim_exec,
@@ -48,7 +50,9 @@ fn shim(dir: Dir) -> Result<(), Error> {
     let _lock = lock(&dir)?;
     let own = i32::try_from(std::process::id()).expect("pids are 22 bits wide");
     let identity = crate::process::Identity::of(own);
-    identity.map_err(Error::file("identify ourselves for", &dir.shim()))?.save(&dir.shim())?;
+    identity
+        .map_err(Error::file("identify ourselves for", &dir.shim()))?
+        .save(&dir.shim())?;
     match receive(&dir, &channel)? {
         Some((Request::Create, _)) => run::create(&dir, channel),
         Some((Request::Adopt, witness)) => run::adopt(&dir, witness.into_iter().next()),
@@ -72,8 +76,19 @@ fn take_channel(dir: &Dir) -> Result<OwnedFd, Error> {
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
         Ok(channel)
     };
+    // What we have the container inherits, and the agent may be guarded.
+    oom_score(0);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    take().map_err(|source| Error::Channel { id: dir.id().to_owned(), source })
+    take().map_err(|source| Error::Channel {
+        id: dir.id().to_owned(),
+        source,
+    })
+}
+
+/// How soon the kernel kills this process for want of memory: −1000 never, 1000 first. Lowering
+/// needs a privilege; without it all are alike.
+fn oom_score(score: i32) {
+    let _ = std::fs::write("/proc/self/oom_score_adj", score.to_string());
 }
 
 /// Held until the process ends: never two shims copy one log.
@@ -87,8 +102,10 @@ fn lock(dir: &Dir) -> Result<File, Error> {
 }
 
 fn receive(dir: &Dir, channel: &OwnedFd) -> Result<Option<(Request, Vec<OwnedFd>)>, Error> {
-    channel::receive(channel)
-        .map_err(|source| Error::Channel { id: dir.id().to_owned(), source })
+    channel::receive(channel).map_err(|source| Error::Channel {
+        id: dir.id().to_owned(),
+        source,
+    })
 }
 
 /// An agent that is gone need not be told: its successor reads the directory.
