@@ -10,7 +10,6 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use container::log::{From, Line, Reader, Stream};
@@ -67,13 +66,16 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let group = format!("tandem-test-{}-{number}", std::process::id());
-        let world = Self {
-            home: tempfile::tempdir().expect("a temporary directory"),
-            group,
-        };
+        let home = tempfile::Builder::new().prefix("tandem-test-").tempdir();
+        let home = home.expect("a temporary directory");
+        // As unique as the directory: pids repeat in other namespaces, cgroups are shared.
+        let group = home
+            .path()
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let world = Self { home, group };
         let bin = world.root().join("bin");
         fs::create_dir_all(&bin).expect("create bin");
         fs::copy("/bin/busybox", bin.join("busybox")).expect("Debian package busybox-static");

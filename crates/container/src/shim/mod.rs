@@ -12,6 +12,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use crate::channel::{self, Reply, Request};
 use crate::error::chain;
@@ -19,6 +20,9 @@ use crate::{Dir, Error};
 
 pub(crate) const SHIM: &str = "shim";
 pub(crate) const SHIM_EXEC: &str = "shim-exec";
+
+/// Failed children are on their way out already.
+const REAP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// To be called first in `main`, before any thread exists. Runs the shim if this process was
 /// started as one, and returns its exit code; `None` for any other command line.
@@ -64,7 +68,11 @@ fn shim_exec(dir: Dir) -> Result<(), Error> {
     let channel = take_channel(&dir)?;
     let _ = rustix::process::setsid();
     match receive(&dir, &channel)? {
-        Some((Request::Exec(request), fds)) => exec::run(&dir, &channel, &request, fds),
+        Some((Request::Exec(request), fds)) => {
+            let done = exec::run(&dir, &channel, &request, fds);
+            reap();
+            done
+        }
         _ => Ok(()),
     }
 }
@@ -83,6 +91,21 @@ fn take_channel(dir: &Dir) -> Result<OwnedFd, Error> {
         id: dir.id().to_owned(),
         source,
     })
+}
+
+/// Waits for what a failed attempt of the runtime left. A dead member of the container's pid
+/// namespace that nobody waits for keeps the namespace's init from ending, and not every pid 1
+/// waits for orphans.
+fn reap() {
+    let deadline = Instant::now() + REAP_PATIENCE;
+    while let Ok(waited) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
+        if waited.is_none() && Instant::now() > deadline {
+            return;
+        }
+        if waited.is_none() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
 }
 
 /// How soon the kernel kills this process for want of memory: −1000 never, 1000 first. Lowering

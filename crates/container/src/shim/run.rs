@@ -16,7 +16,7 @@ use libcontainer::syscall::syscall::SyscallType;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::pump::Pump;
-use super::{filter, oom_score, receive, runtime_error, tell};
+use super::{filter, oom_score, reap, receive, runtime_error, tell};
 use crate::cgroup::Cgroup;
 use crate::channel::{Reply, Request};
 use crate::error::chain;
@@ -47,6 +47,7 @@ pub fn create(dir: &Dir, channel: OwnedFd) -> Result<(), Error> {
             let oom = group.oom_kills() > 0;
             exit::write(dir, &Exit::now(how, oom))?;
             clear(dir, &group)?;
+            reap();
             tell(&channel, &Reply::Failed { message, code });
             Ok(())
         }
