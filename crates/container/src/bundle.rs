@@ -162,6 +162,14 @@ fn mounts(spec: &Spec) -> Vec<Value> {
         mount("/dev/mqueue", "mqueue", &guarded),
         mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
     ];
+    if let Root::Mounted(_) = spec.root {
+        // Runtimes like Java's read their limits there.
+        mounts.push(mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "ro"],
+        ));
+    }
     if let Root::Host { .. } = spec.root {
         mounts.push(mount("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777"]));
     }

@@ -72,10 +72,13 @@ pub async fn quota_and_memory_limits_are_written(world: World) {
             hard: 88,
         }];
     };
-    let instance = world
-        .run("a", limit, "ulimit -n; ulimit -Hn; sleep 1000")
-        .await;
-    until("the limits", || text(instance.dir()).contains("77\n88\n")).await;
+    let script = "ulimit -n; ulimit -Hn; cd /sys/fs/cgroup/memory 2>/dev/null && \
+        cat memory.limit_in_bytes && ! echo 9 2>/dev/null > memory.limit_in_bytes && \
+        echo read-only; echo end; sleep 1000";
+    let instance = world.run("a", limit, script).await;
+    until("the limits", || text(instance.dir()).contains("end\n")).await;
+    let log = text(instance.dir());
+    assert!(log.starts_with("77\n88\n"), "{log}");
     let read = |file: &str| {
         let (controller, _) = file.split_once('.').expect("a dot");
         let group = Path::new("/sys/fs/cgroup")
@@ -88,6 +91,7 @@ pub async fn quota_and_memory_limits_are_written(world: World) {
         assert_eq!(read("cpu.shares"), "512\n");
         assert_eq!(read("memory.limit_in_bytes"), "67108864\n");
         assert_eq!(read("pids.max"), "4096\n");
+        assert_eq!(log, "77\n88\n67108864\nread-only\nend\n");
     }
     within(instance.kill()).await.expect("kill");
 }
