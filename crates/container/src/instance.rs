@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{WaitId, WaitIdOptions};
@@ -22,6 +22,8 @@ use crate::{Dir, Error, Exit, Spec, exit, sys};
 const SIGKILL: i32 = 9;
 /// A shim that dies this often in a row will not do better the next time.
 const SHIMS_MAX: u32 = 5;
+/// One that lived so long was killed by somebody, not by itself.
+const SHIM_GOOD: Duration = Duration::from_secs(10);
 const SHIM_PAUSE: Duration = Duration::from_millis(200);
 
 /// A container whose command was started. Clones are the same instance.
@@ -81,10 +83,14 @@ impl Instance {
         let mut shim = inner.shim.lock().await;
         let mut started = 0;
         loop {
+            let began = Instant::now();
             // The shim ends last: after it, there is nothing of the container left.
             shim.ended().await;
             if let Some(exit) = exit::read(&inner.dir)? {
                 return Ok(exit);
+            }
+            if began.elapsed() > SHIM_GOOD {
+                started = 0;
             }
             if started == SHIMS_MAX {
                 return self.witness().await;
