@@ -75,8 +75,19 @@ async fn create(
         .set_info_data(InfoData::Veth(InfoVeth::Peer(far)))
         .up()
         .build();
-    let what = || netlink(format!("plug in {} of {}", interface.address, attachment.id));
-    kernel.handle.link().add(near).execute().await.map_err(what())?;
+    let what = || {
+        netlink(format!(
+            "plug in {} of {}",
+            interface.address, attachment.id
+        ))
+    };
+    kernel
+        .handle
+        .link()
+        .add(near)
+        .execute()
+        .await
+        .map_err(what())?;
     let link = kernel.link(name).await?.ok_or_else(|| Error::System {
         what: format!("find the network device {name}, made a moment ago"),
         source: std::io::ErrorKind::NotFound.into(),
@@ -85,7 +96,13 @@ async fn create(
     let alias = LinkUnspec::new_with_index(link.index)
         .alias(alias(attachment.id, interface.address))
         .build();
-    kernel.handle.link().set(alias).execute().await.map_err(what())?;
+    kernel
+        .handle
+        .link()
+        .set(alias)
+        .execute()
+        .await
+        .map_err(what())?;
     Ok(link)
 }
 
@@ -100,7 +117,10 @@ pub(crate) fn address_in(alias: &str) -> Option<Ipv4Addr> {
 
 async fn far_end_is_inside(attachment: &Attachment, interface: Interface) -> Result<bool> {
     let name = interface_name(interface.network);
-    let found = inside(&attachment.namespace, async move |kernel| kernel.link(name).await).await?;
+    let found = inside(&attachment.namespace, async move |kernel| {
+        kernel.link(name).await
+    })
+    .await?;
     Ok(found.is_some_and(|link| link.mac == mac(interface.address)))
 }
 
@@ -126,7 +146,10 @@ async fn furnish_interface(kernel: &Kernel, interface: Interface, gateway: Ipv4A
         .replace()
         .execute()
         .await
-        .map_err(netlink(format!("give {name} the address {address}/{}", interface.prefix)))?;
+        .map_err(netlink(format!(
+            "give {name} the address {address}/{}",
+            interface.prefix
+        )))?;
     if interface.network != NetworkKind::Overlay {
         return Ok(());
     }

@@ -116,7 +116,13 @@ async fn bridge(kernel: &Kernel, wanted: &Wanted, links: &[Link]) -> Result<u32>
             .mtu(wanted.mtu)
             .up()
             .build();
-        kernel.handle.link().add(message).execute().await.map_err(what())?;
+        kernel
+            .handle
+            .link()
+            .add(message)
+            .execute()
+            .await
+            .map_err(what())?;
         return index(kernel, name).await;
     };
     if link.kind != Some(InfoKind::Bridge) {
@@ -128,7 +134,13 @@ async fn bridge(kernel: &Kernel, wanted: &Wanted, links: &[Link]) -> Result<u32>
             .mtu(wanted.mtu)
             .up()
             .build();
-        kernel.handle.link().set(message).execute().await.map_err(what())?;
+        kernel
+            .handle
+            .link()
+            .set(message)
+            .execute()
+            .await
+            .map_err(what())?;
     }
     Ok(link.index)
 }
@@ -160,7 +172,13 @@ async fn vxlan(kernel: &Kernel, wanted: &Wanted, links: &[Link], bridge: u32) ->
                 .mtu(wanted.mtu)
                 .controller(bridge)
                 .build();
-            kernel.handle.link().add(message).execute().await.map_err(what())?;
+            kernel
+                .handle
+                .link()
+                .add(message)
+                .execute()
+                .await
+                .map_err(what())?;
             present(kernel, name).await?
         }
     };
@@ -169,12 +187,24 @@ async fn vxlan(kernel: &Kernel, wanted: &Wanted, links: &[Link], bridge: u32) ->
             .controller(bridge)
             .mtu(wanted.mtu)
             .build();
-        kernel.handle.link().set(message).execute().await.map_err(what())?;
+        kernel
+            .handle
+            .link()
+            .set(message)
+            .execute()
+            .await
+            .map_err(what())?;
     }
     set_port(kernel, &link, bridge, &tunnel_port()).await?;
     if !link.up {
         let message = LinkUnspec::new_with_index(link.index).up().build();
-        kernel.handle.link().set(message).execute().await.map_err(what())?;
+        kernel
+            .handle
+            .link()
+            .set(message)
+            .execute()
+            .await
+            .map_err(what())?;
     }
     Ok(link.index)
 }
@@ -236,7 +266,10 @@ pub(crate) async fn set_port(
         .set_port(message)
         .execute()
         .await
-        .map_err(netlink(format!("set the flags of the bridge port {}", link.name)))
+        .map_err(netlink(format!(
+            "set the flags of the bridge port {}",
+            link.name
+        )))
 }
 
 /// The node's own address first, which makes it the preferred source, then the shared gateway.

@@ -9,8 +9,8 @@ use futures::TryStreamExt;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVxlan, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -82,11 +82,20 @@ impl Kernel {
     }
 
     pub async fn link(&self, name: &str) -> Result<Option<Link>> {
-        let found = self.handle.link().get().match_name(name).execute().try_next().await;
+        let found = self
+            .handle
+            .link()
+            .get()
+            .match_name(name)
+            .execute()
+            .try_next()
+            .await;
         match found {
             Ok(message) => Ok(message.map(Link::from)),
             Err(fault) if is_absent(&fault) => Ok(None),
-            Err(fault) => Err(netlink(format!("look for the network device {name}"))(fault)),
+            Err(fault) => Err(netlink(format!("look for the network device {name}"))(
+                fault,
+            )),
         }
     }
 
@@ -113,10 +122,13 @@ impl Kernel {
         Ok(messages
             .into_iter()
             .filter_map(|message| {
-                let address = message.attributes.iter().find_map(|attribute| match attribute {
-                    AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
-                    _ => None,
-                })?;
+                let address = message
+                    .attributes
+                    .iter()
+                    .find_map(|attribute| match attribute {
+                        AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+                        _ => None,
+                    })?;
                 Some(Address {
                     index: message.header.index,
                     address,
@@ -137,14 +149,21 @@ impl Kernel {
         let messages = self.neighbours(AddressFamily::Inet).await?;
         Ok(messages
             .iter()
-            .filter(|message| message.attributes.contains(&NeighbourAttribute::Protocol(OURS)))
+            .filter(|message| {
+                message
+                    .attributes
+                    .contains(&NeighbourAttribute::Protocol(OURS))
+            })
             .filter_map(|message| {
-                let address = message.attributes.iter().find_map(|attribute| match attribute {
-                    NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
-                        Some(*address)
-                    }
-                    _ => None,
-                })?;
+                let address = message
+                    .attributes
+                    .iter()
+                    .find_map(|attribute| match attribute {
+                        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
+                            Some(*address)
+                        }
+                        _ => None,
+                    })?;
                 Some((message.header.ifindex, address))
             })
             .collect())
@@ -166,19 +185,27 @@ fn forwarding_row(message: &NeighbourMessage) -> Option<ForwardingRow> {
     if message.header.state == NeighbourState::Permanent {
         return None;
     }
-    let mac = message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::LinkLayerAddress(mac) => Some(mac.clone()),
-        _ => None,
-    })?;
+    let mac = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::LinkLayerAddress(mac) => Some(mac.clone()),
+            _ => None,
+        })?;
     // A VXLAN row is the device's own; its destination comes as raw bytes in this family.
     let own = message.header.flags.contains(NeighbourFlags::Own);
-    let vtep = message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
-            <[u8; 4]>::try_from(bytes.as_slice()).ok().map(Ipv4Addr::from)
-        }
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
-        _ => None,
-    });
+    let vtep = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
+                <[u8; 4]>::try_from(bytes.as_slice())
+                    .ok()
+                    .map(Ipv4Addr::from)
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+            _ => None,
+        });
     (own == vtep.is_some()).then_some(ForwardingRow {
         port: message.header.ifindex,
         mac,
@@ -213,7 +240,9 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Address(mac) => link.mac = mac,
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Controller(index) => link.master = Some(index),
-                LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| link.learn(info)),
+                LinkAttribute::LinkInfo(infos) => {
+                    infos.into_iter().for_each(|info| link.learn(info))
+                }
                 _ => {}
             }
         }

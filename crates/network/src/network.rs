@@ -87,7 +87,10 @@ impl Network {
             underlay: devices.underlay,
             nodes: [settings.underlay].into(),
             published: BTreeMap::new(),
-            bound: ports.iter().map(|(name, port)| (name.clone(), port.spot.1)).collect(),
+            bound: ports
+                .iter()
+                .map(|(name, port)| (name.clone(), port.spot.1))
+                .collect(),
         };
         Ok(Self {
             settings,
@@ -186,7 +189,10 @@ impl Network {
         made?;
         for (interface, (name, spot)) in attachment.interfaces.iter().zip(&names) {
             let link = attach::plug(&self.kernel, &devices, attachment, *interface).await?;
-            let port = Port { index: link.index, spot: *spot };
+            let port = Port {
+                index: link.index,
+                spot: *spot,
+            };
             let mut state = self.state.lock().await;
             state.ports.insert(name.clone(), port);
             state.program_spots(&self.kernel, &[*spot]).await?;
@@ -211,7 +217,9 @@ impl Network {
             state.program_spots(&self.kernel, &spots).await?;
         }
         self.firewall
-            .change(&self.kernel, |rules| rules.bound.retain(|(name, _)| !names.contains(name)))
+            .change(&self.kernel, |rules| {
+                rules.bound.retain(|(name, _)| !names.contains(name))
+            })
             .await
     }
 
@@ -232,7 +240,9 @@ impl Network {
             state.program(&self.kernel).await?;
             drop(state);
             self.firewall
-                .change(&self.kernel, |rules| rules.bound.retain(|(name, _)| !gone.contains(name)))
+                .change(&self.kernel, |rules| {
+                    rules.bound.retain(|(name, _)| !gone.contains(name))
+                })
                 .await?;
         }
         Ok(gone.len() + sweep::namespaces(claimed, directory).await?)
@@ -305,7 +315,13 @@ async fn ports(kernel: &Kernel, devices: &Devices) -> Result<Ports> {
                 .find(|&kind| Some(devices.layer(kind).bridge) == link.master)?;
             sweep::is_ours(&link.name, &link.alias).then_some(())?;
             let spot = (kind, attach::address_in(&link.alias)?);
-            Some((link.name, Port { index: link.index, spot }))
+            Some((
+                link.name,
+                Port {
+                    index: link.index,
+                    spot,
+                },
+            ))
         })
         .collect())
 }

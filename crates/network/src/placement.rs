@@ -85,9 +85,10 @@ impl Placement {
     }
 
     fn publish(&mut self, target: Ipv4Addr, entry: &Entry) {
-        let ports = entry.ports.iter().filter_map(|port| {
-            Some(((port.protocol, port.host?), (target, port.container)))
-        });
+        let ports = entry
+            .ports
+            .iter()
+            .filter_map(|port| Some(((port.protocol, port.host?), (target, port.container))));
         self.published.extend(ports);
     }
 
@@ -237,7 +238,10 @@ mod tests {
         };
         Directory {
             nodes: [(OWN, node(1)), (OTHER, node(2))].into(),
-            instances: entries.iter().map(|(birth, entry)| (id(*birth), entry.clone())).collect(),
+            instances: entries
+                .iter()
+                .map(|(birth, entry)| (id(*birth), entry.clone()))
+                .collect(),
             ..Directory::default()
         }
     }
@@ -246,8 +250,14 @@ mod tests {
         Devices {
             underlay: Subnet::new(underlay(0), 24),
             mtu: 1450,
-            overlay: Layer { bridge: 1, vxlan: 2 },
-            fixed: Layer { bridge: 3, vxlan: 4 },
+            overlay: Layer {
+                bridge: 1,
+                vxlan: 2,
+            },
+            fixed: Layer {
+                bridge: 3,
+                vxlan: 4,
+            },
         }
     }
 
@@ -315,8 +325,18 @@ mod tests {
     #[test]
     fn only_what_differs_changes_and_only_what_is_unwanted_goes() {
         let spot = |last| (NetworkKind::Overlay, address(last));
-        let have: Rows = [(spot(1), remote()), (spot(2), remote()), (spot(3), local(Some(9)))].into();
-        let want: Rows = [(spot(1), remote()), (spot(3), remote()), (spot(4), remote())].into();
+        let have: Rows = [
+            (spot(1), remote()),
+            (spot(2), remote()),
+            (spot(3), local(Some(9))),
+        ]
+        .into();
+        let want: Rows = [
+            (spot(1), remote()),
+            (spot(3), remote()),
+            (spot(4), remote()),
+        ]
+        .into();
         assert_eq!(
             differences(&have, &want),
             vec![
