@@ -9,16 +9,21 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use model::{InstanceId, Interface, NetworkKind};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
+use netlink_packet_route::link::{BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoVeth};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use tokio::time::{Instant, sleep};
 
 use crate::address::{interface_name, mac, port_name};
 use crate::devices::{Devices, instance_port, set_port};
 use crate::error::{Error, Result, netlink, system};
 use crate::kernel::{Kernel, Link, is_present};
 use crate::namespace::{self, in_namespace};
+
+/// How long a port may take to notice its carrier.
+const CARRIER: Duration = Duration::from_secs(2);
 
 /// What an instance's network consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,6 +193,31 @@ async fn raise(kernel: &Kernel, name: &str) -> Result<u32> {
             .map_err(netlink(format!("bring {name} up")))?;
     }
     Ok(link.index)
+}
+
+/// Waits until the ports pass frames.
+///
+/// The kernel notices a carrier in its own time; a first ARP request that comes before is lost,
+/// and the next one follows a second later. An instance that starts slowly is no fault, so this
+/// gives up without one.
+pub(crate) async fn settle(kernel: &Kernel, attachment: &Attachment) -> Result<()> {
+    let passes = InfoBridgePort::State(BridgePortState::Forwarding);
+    let deadline = Instant::now() + CARRIER;
+    for interface in &attachment.interfaces {
+        let name = port_name(attachment.id, interface.network);
+        while !kernel
+            .link(&name)
+            .await?
+            .is_some_and(|link| link.port.contains(&passes))
+        {
+            if Instant::now() > deadline {
+                tracing::warn!(instance.id = %attachment.id, "No frame passes {name} yet");
+                return Ok(());
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+    Ok(())
 }
 
 /// Runs `work` with a netlink socket of the namespace at `path`.

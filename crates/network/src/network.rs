@@ -197,7 +197,8 @@ impl Network {
             state.ports.insert(name.clone(), port);
             state.program_spots(&self.kernel, &[*spot]).await?;
         }
-        attach::furnish(attachment, self.settings.gateway).await
+        attach::furnish(attachment, self.settings.gateway).await?;
+        attach::settle(&self.kernel, attachment).await
     }
 
     /// Unplugs an instance and lets its namespace go; repeating it is harmless.

@@ -38,7 +38,7 @@ impl Capture {
         let child = lab.switch.run(move |_| async move {
             let file = std::fs::File::create(path).expect("a file");
             Command::new("tcpdump")
-                .args(["-i", "any", "-nelU", "udp port 4789"])
+                .args(["-i", "sw0", "-nelU", "udp port 4789"])
                 .stdout(file)
                 .stderr(Stdio::piped())
                 .spawn()
@@ -48,7 +48,8 @@ impl Capture {
         let mut said = capture.0.stderr.take().expect("piped");
         let mut text = Vec::new();
         let mut byte = [0];
-        while !String::from_utf8_lossy(&text).contains("listening on") {
+        // To the end of the line: it must not meet a closed pipe while it speaks.
+        while !(String::from_utf8_lossy(&text).contains("listening on") && text.ends_with(b"\n")) {
             io::Read::read_exact(&mut said, &mut byte).expect("tcpdump listens");
             text.push(byte[0]);
         }

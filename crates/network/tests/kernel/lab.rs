@@ -102,12 +102,8 @@ impl Place {
         let (done, outcome) = mpsc::channel();
         let job: Job =
             Box::new(move |context| Box::pin(async move { drop(done.send(work(context).await)) }));
-        self.jobs
-            .as_ref()
-            .expect("alive")
-            .send(job)
-            .ok()
-            .expect("the machine runs");
+        let jobs = self.jobs.as_ref().expect("alive");
+        assert!(jobs.send(job).is_ok(), "the machine runs");
         outcome.recv().expect("the work ends without a panic")
     }
 
