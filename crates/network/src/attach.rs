@@ -21,6 +21,7 @@ use crate::devices::{Devices, instance_port, set_port};
 use crate::error::{Error, Result, netlink, system};
 use crate::kernel::{Kernel, Link, is_present};
 use crate::namespace::{self, in_namespace};
+use crate::sysctl;
 
 /// How long a port may take to notice its carrier.
 const CARRIER: Duration = Duration::from_secs(2);
@@ -136,6 +137,8 @@ pub(crate) async fn furnish(attachment: &Attachment, gateway: Ipv4Addr) -> Resul
         for interface in interfaces {
             furnish_interface(&kernel, interface, gateway).await?;
         }
+        // As Docker has it: nobody inside needs a privilege to listen on port 80.
+        sysctl::set_if_present("net/ipv4/ip_unprivileged_port_start", "0")?;
         raise(&kernel, "lo").await.map(drop)
     })
     .await

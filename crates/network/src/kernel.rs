@@ -15,10 +15,13 @@ use netlink_packet_route::link::{
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::RouteProtocol;
-use rtnetlink::Handle;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol,
+};
+use rtnetlink::{Handle, RouteMessageBuilder};
 
 use crate::error::{Error, Result, netlink, system};
+use crate::subnet::Subnet;
 
 /// Static, and not "the bridge's own": with `Permanent` frames would go to the host.
 pub(crate) const STATIC: NeighbourState = NeighbourState::Other(0x42);
@@ -138,6 +141,20 @@ impl Kernel {
             .collect())
     }
 
+    /// The main table's routes to subnets, without default routes, with their devices.
+    pub async fn routes(&self) -> Result<Vec<(u32, Subnet)>> {
+        let ipv4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let messages: Vec<RouteMessage> = self
+            .handle
+            .route()
+            .get(ipv4)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(netlink("list the routes"))?;
+        Ok(messages.iter().filter_map(route).collect())
+    }
+
     /// Every static row of every forwarding table; rows of the bridges' own MACs are left out.
     pub async fn forwarding_rows(&self) -> Result<Vec<ForwardingRow>> {
         let messages = self.neighbours(AddressFamily::Bridge).await?;
@@ -179,6 +196,25 @@ impl Kernel {
             .await
             .map_err(netlink("list the forwarding and neighbour tables"))
     }
+}
+
+fn route(message: &RouteMessage) -> Option<(u32, Subnet)> {
+    let header = &message.header;
+    if header.table != RouteHeader::RT_TABLE_MAIN || header.destination_prefix_length == 0 {
+        return None;
+    }
+    let find =
+        |wanted: fn(&RouteAttribute) -> Option<u32>| message.attributes.iter().find_map(wanted);
+    let destination = find(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(u32::from(*address)),
+        _ => None,
+    })?;
+    let device = find(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    });
+    let subnet = Subnet::new(destination.into(), header.destination_prefix_length);
+    Some((device.unwrap_or_default(), subnet))
 }
 
 fn forwarding_row(message: &NeighbourMessage) -> Option<ForwardingRow> {

@@ -11,7 +11,7 @@
 //! Assumptions: nobody else writes the tables `tandem`, the devices `tnd*` or the veths `tv*`; what
 //! others do break, [`Network::reconcile`] mends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ use crate::attach::{self, Attachment};
 use crate::devices::{self, Devices};
 use crate::docker;
 use crate::error::{Error, Result};
-use crate::firewall::Firewall;
+use crate::firewall::{Firewall, Published};
 use crate::forwarding;
 use crate::kernel::Kernel;
 use crate::namespace;
@@ -77,7 +77,8 @@ impl Network {
     /// threads are in the node's network namespace.
     ///
     /// # Errors
-    /// [`Error::NoUnderlay`], [`Error::ForeignDevice`]; what the kernel refuses.
+    /// [`Error::NoUnderlay`], [`Error::ForeignDevice`], [`Error::Overlap`]; what the kernel
+    /// refuses.
     pub async fn open(settings: Settings) -> Result<Self> {
         let kernel = Kernel::open()?;
         let devices = devices::ensure(&kernel, &settings).await?;
@@ -112,12 +113,13 @@ impl Network {
     /// What the kernel or nft refuse; the next call then reads the kernel anew.
     pub async fn apply(&self, directory: &Directory) -> Result<Applied> {
         let placement = Placement::of(directory, self.settings.node);
+        let edge = Edge::of(&placement);
         let applied = {
             let mut state = self.state.lock().await;
-            state.placement = Some(placement.clone());
+            state.placement = Some(placement);
             state.program(&self.kernel).await?
         };
-        self.publish(&placement).await?;
+        self.publish(edge).await?;
         Ok(applied)
     }
 
@@ -127,15 +129,17 @@ impl Network {
     /// # Errors
     /// [`Error::NoDirectory`] before the first [`Network::apply`]; what the kernel or nft refuse.
     pub async fn flip(&self, id: InstanceId, entry: &Entry) -> Result<()> {
-        let placement = {
+        let edge = {
             let mut state = self.state.lock().await;
             let placement = state.placement.as_mut().ok_or(Error::NoDirectory)?;
             let spots = placement.put(id, entry);
-            let placement = placement.clone();
             state.program_spots(&self.kernel, &spots).await?;
-            placement
+            state.placement.as_ref().map(Edge::of)
         };
-        self.publish(&placement).await
+        match edge {
+            Some(edge) => self.publish(edge).await,
+            None => Ok(()),
+        }
     }
 
     /// Mends what others broke: devices, rows, tables, Docker's chain.
@@ -144,18 +148,18 @@ impl Network {
     /// As [`Network::open`] and [`Network::apply`].
     pub async fn reconcile(&self) -> Result<Applied> {
         docker::let_pass().await?;
-        let (applied, placement) = {
+        let (applied, edge) = {
             let mut state = self.state.lock().await;
             state.devices = devices::ensure(&self.kernel, &self.settings).await?;
             state.ports = ports(&self.kernel, &state.devices).await?;
             state.rows = None;
-            let Some(placement) = state.placement.clone() else {
+            let Some(edge) = state.placement.as_ref().map(Edge::of) else {
                 return Ok(Applied::default());
             };
-            (state.program(&self.kernel).await?, placement)
+            (state.program(&self.kernel).await?, edge)
         };
         self.firewall.distrust().await;
-        self.publish(&placement).await?;
+        self.publish(edge).await?;
         Ok(applied)
     }
 
@@ -249,15 +253,35 @@ impl Network {
         Ok(gone.len() + sweep::namespaces(claimed, directory).await?)
     }
 
-    async fn publish(&self, placement: &Placement) -> Result<()> {
-        let mut nodes = placement.vteps();
+    async fn publish(
+        &self,
+        Edge {
+            mut nodes,
+            published,
+        }: Edge,
+    ) -> Result<()> {
         nodes.insert(self.settings.underlay);
         self.firewall
             .change(&self.kernel, |rules| {
                 rules.nodes = nodes;
-                rules.published = placement.published().clone();
+                rules.published = published;
             })
             .await
+    }
+}
+
+/// What of a placement the firewall enforces.
+struct Edge {
+    nodes: BTreeSet<Ipv4Addr>,
+    published: Published,
+}
+
+impl Edge {
+    fn of(placement: &Placement) -> Self {
+        Self {
+            nodes: placement.vteps(),
+            published: placement.published().clone(),
+        }
     }
 }
 
@@ -325,4 +349,31 @@ async fn ports(kernel: &Kernel, devices: &Devices) -> Result<Ports> {
             ))
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn can_be_spawned<T: Send>(_: impl FnOnce(&'static Network) -> T) {}
+
+    #[test]
+    fn an_agent_can_run_everything_on_any_of_its_threads() {
+        static DIRECTORY: Directory = Directory {
+            revision: model::Revision(0),
+            nodes: BTreeMap::new(),
+            instances: BTreeMap::new(),
+        };
+        can_be_spawned(|network| network.apply(&DIRECTORY));
+        can_be_spawned(|network| network.reconcile());
+        can_be_spawned(|network| async move {
+            let attachment = Attachment {
+                id: InstanceId::default(),
+                interfaces: Vec::new(),
+                namespace: PathBuf::new(),
+            };
+            network.attach(&attachment).await?;
+            network.detach(attachment.id, &attachment.namespace).await
+        });
+    }
 }

@@ -49,7 +49,10 @@ impl Placement {
                 placement.spots.insert(spot, Place::Remote(node.underlay));
             }
         }
-        for (&id, entry) in &directory.instances {
+        // Should two hold one address or port, a running one has it, and of these the newest.
+        let mut entries: Vec<(&InstanceId, &Entry)> = directory.instances.iter().collect();
+        entries.sort_by_key(|(_, entry)| entry.running);
+        for (&id, entry) in entries {
             placement.put(id, entry);
         }
         placement
@@ -320,6 +323,18 @@ mod tests {
             rows.get(&(NetworkKind::Overlay, address(107))),
             Some(&local(Some(9)))
         );
+    }
+
+    #[test]
+    fn an_address_that_an_ended_instance_still_has_is_the_running_ones() {
+        let ended = Entry {
+            running: false,
+            ..entry(OTHER, 101)
+        };
+        let placement = Placement::of(&directory(&[(1, entry(OWN, 101)), (2, ended)]), OWN);
+        let spot = (NetworkKind::Overlay, address(101));
+        assert_eq!(placement.place(spot), Some(Place::Here(id(1))));
+        assert!(placement.published().contains_key(&(Protocol::Tcp, 8080)));
     }
 
     #[test]

@@ -52,7 +52,9 @@ impl Upstreams {
         }
     }
 
-    fn servers(&self) -> Vec<SocketAddr> {
+    /// Whom it would ask now. A node whose view of the machine's files is not the machine's is
+    /// given these by somebody who sees them.
+    pub fn servers(&self) -> Vec<SocketAddr> {
         if let Some(fixed) = &self.fixed {
             return fixed.clone();
         }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use model::{Interface, NetworkKind};
-use network::{Applied, Attachment, connect_in};
+use network::{Applied, Attachment, Network, connect_in};
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 
 use crate::lab::*;
@@ -393,6 +393,23 @@ fn an_address_moves_to_a_prepared_heir_by_a_flip_on_each_node() {
     until("heir 10.32.1.3".to_owned(), || {
         ask_from(lab.node(3), &asker, address(1))
     });
+}
+
+#[test]
+fn an_overlay_that_the_machine_routes_elsewhere_is_refused() {
+    if !privileged() {
+        return;
+    }
+    let lab = Lab::new();
+    let node = lab.node(1);
+    node.shell("ip route add 10.40.0.0/16 via 10.0.15.10");
+    let refused = node.run(|context| async move {
+        let opened = Network::open(context.settings.clone()).await;
+        opened.err().map(|error| error.to_string())
+    });
+    let said =
+        "the overlay 10.32.0.0/12 overlaps 10.40.0.0/16, which this machine routes elsewhere";
+    assert_eq!(refused.as_deref(), Some(said));
 }
 
 #[test]
