@@ -396,6 +396,68 @@ fn an_address_moves_to_a_prepared_heir_by_a_flip_on_each_node() {
 }
 
 #[test]
+fn fifty_instances_are_plugged_in_at_once() {
+    if !privileged() {
+        return;
+    }
+    let mut lab = Lab::new();
+    let attachments: Vec<Attachment> = (1..=50)
+        .map(|last| lab.attachment(u64::from(last), &[overlay(last)]))
+        .collect();
+    let all = attachments.clone();
+    let took = lab.node(1).run(move |context| async move {
+        let started = Instant::now();
+        let network = context.network();
+        let attaching = all.iter().map(|attachment| network.attach(attachment));
+        futures::future::try_join_all(attaching)
+            .await
+            .expect("attached");
+        started.elapsed()
+    });
+    println!("fifty attached in {took:?}");
+    // None is in a directory yet, and each can speak already.
+    let _greeter = Greeter::start(lab.node(1), &attachments[0].namespace, "first", 7);
+    for (attachment, last) in attachments.iter().zip(1..).skip(1) {
+        assert_eq!(
+            ask_from(lab.node(1), attachment, address(1)),
+            format!("first {}", address(last))
+        );
+    }
+    for (attachment, last) in attachments.iter().zip(1..) {
+        lab.directory
+            .instances
+            .insert(attachment.id, entry(1, last));
+    }
+    assert_eq!(lab.node(1).apply(&lab.directory), Applied::default());
+    assert_eq!(lab.node(3).apply(&lab.directory).written, 50);
+    until("first 10.32.0.13".to_owned(), || {
+        lab.node(3).here(|| greeting(address(1), 7))
+    });
+}
+
+#[test]
+fn nothing_is_plugged_in_before_a_directory_is_known() {
+    if !privileged() {
+        return;
+    }
+    let lab = Lab::new();
+    lab.node(1).open();
+    let attachment = lab.attachment(1, &[overlay(1)]);
+    let path = attachment.namespace.clone();
+    let refused = lab.node(1).run(move |context| async move {
+        context
+            .network()
+            .attach(&attachment)
+            .await
+            .err()
+            .map(|error| error.to_string())
+    });
+    let said = "no directory has been applied yet, so nothing may be attached";
+    assert_eq!(refused.as_deref(), Some(said));
+    assert!(!path.exists());
+}
+
+#[test]
 fn an_overlay_that_the_machine_routes_elsewhere_is_refused() {
     if !privileged() {
         return;
