@@ -192,19 +192,30 @@ pub fn underlay(node: u32) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 15, 10 + node as u8)
 }
 
-fn settings(node: u32) -> Settings {
+fn settings(node: u32, own_namespace: bool) -> Settings {
     Settings {
         node: NodeId(node),
         underlay: underlay(node),
         overlay: Ipv4Addr::new(10, 32, 0, 10 + node as u8),
         subnet: Subnet::new(Ipv4Addr::new(10, 32, 0, 0), 12),
         gateway: GATEWAY,
-        own_namespace: true,
+        own_namespace,
     }
 }
 
 impl Lab {
+    /// Nodes as `tandem up` makes them.
     pub fn new() -> Self {
+        Self::build(true)
+    }
+
+    /// Nodes as whole machines, where bridged frames pass iptables too.
+    pub fn of_machines() -> Self {
+        Self::build(false)
+    }
+
+    fn build(own_namespace: bool) -> Self {
+        let settings = |node| settings(node, own_namespace);
         let switch = Place::new(settings(0));
         let machine = Place::new(settings(0));
         let nodes: Vec<Place> = (1..=3).map(|node| Place::new(settings(node))).collect();

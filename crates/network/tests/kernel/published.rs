@@ -8,10 +8,40 @@ use crate::lab::*;
 
 #[test]
 fn a_published_port_answers_from_everywhere() {
+    if privileged() {
+        answers_from_everywhere(Lab::new());
+    }
+}
+
+#[test]
+fn a_published_port_answers_where_bridged_frames_pass_iptables() {
+    if privileged() {
+        let lab = Lab::of_machines();
+        lab.node(1)
+            .shell("grep -q 1 /proc/sys/net/bridge/bridge-nf-call-iptables");
+        answers_from_everywhere(lab);
+    }
+}
+
+#[test]
+fn a_published_port_answers_beside_dockerd() {
     if !privileged() {
         return;
     }
-    let mut lab = Lab::new();
+    let lab = Lab::of_machines();
+    for node in &lab.nodes {
+        // What dockerd does to a machine.
+        node.shell(
+            "iptables-nft -N DOCKER-USER; iptables-nft -A FORWARD -j DOCKER-USER; \
+             iptables-nft -A DOCKER-USER -j RETURN; iptables-nft -P FORWARD DROP",
+        );
+        node.run(|context| async move { context.network().reconcile().await })
+            .expect("reconciles");
+    }
+    answers_from_everywhere(lab);
+}
+
+fn answers_from_everywhere(mut lab: Lab) {
     let mut served = entry(1, 1);
     served.ports = vec![port(Protocol::Tcp, 80, 8080)];
     let c1 = lab.start(1, 1, served);
