@@ -328,27 +328,28 @@ impl State {
     }
 }
 
-/// The veths that are plugged in; the kernel remembers their addresses in their aliases.
+/// The veths that are plugged in, their flags mended. The kernel remembers their addresses in
+/// their aliases.
 async fn ports(kernel: &Kernel, devices: &Devices) -> Result<Ports> {
     let kinds = [NetworkKind::Overlay, NetworkKind::Fixed];
-    let links = kernel.links().await?;
-    Ok(links
-        .into_iter()
-        .filter_map(|link| {
-            let kind = kinds
-                .into_iter()
-                .find(|&kind| Some(devices.layer(kind).bridge) == link.master)?;
-            sweep::is_ours(&link.name, &link.alias).then_some(())?;
-            let spot = (kind, attach::address_in(&link.alias)?);
-            Some((
-                link.name,
-                Port {
-                    index: link.index,
-                    spot,
-                },
-            ))
-        })
-        .collect())
+    let mut ports = Ports::new();
+    for link in kernel.links().await? {
+        let on = |kind: &NetworkKind| Some(devices.layer(*kind).bridge) == link.master;
+        let (Some(kind), Some(address)) = (
+            kinds.into_iter().find(on),
+            sweep::address(&link.name, &link.alias),
+        ) else {
+            continue;
+        };
+        let bridge = devices.layer(kind).bridge;
+        devices::set_port(kernel, &link, bridge, &devices::instance_port()).await?;
+        let port = Port {
+            index: link.index,
+            spot: (kind, address),
+        };
+        ports.insert(link.name, port);
+    }
+    Ok(ports)
 }
 
 #[cfg(test)]

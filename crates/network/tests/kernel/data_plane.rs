@@ -189,7 +189,7 @@ fn what_others_break_is_mended_without_touching_the_bridge() {
         "ip link del tnd0vx; \
          ip link add tnd0vx type vxlan id 999 dev eth0 dstport 4789; ip link set tnd0vx up; \
          ip addr flush dev tnd0; nft flush ruleset; echo 0 > /proc/sys/net/ipv4/ip_forward; \
-         ip link set $(ip -br link show type veth | grep -o '^tvo[^@]*') type bridge_slave learning on; \
+         ip link set $(ip -br link show type veth | grep -o '^tvo[^@]*') type bridge_slave learning on locked off; \
          iptables-nft -N DOCKER-USER",
     );
     assert_eq!(ask_from(node, &c1, address(2)), "-");
@@ -201,6 +201,7 @@ fn what_others_break_is_mended_without_touching_the_bridge() {
     assert_eq!(node.shell("cat /proc/net/dev_snmp6/tnd0 | head -1"), bridge);
     node.shell(
         "ip -d link show tnd0vx | grep -q 'vxlan id 4096'; nft list table bridge tandem | grep -q tvo; \
+         ip -d link show type veth | grep -A3 tvo | grep -q 'hairpin on.*learning off.*locked on'; \
          iptables-nft -C DOCKER-USER -i tnd+ -j ACCEPT; iptables-nft -C DOCKER-USER -o tnd+ -j ACCEPT; \
          grep -q 1 /proc/sys/net/ipv4/ip_forward",
     );
