@@ -32,7 +32,9 @@ mod tests {
     #[test]
     fn pauses_double_up_to_a_bound_and_begin_anew_after_a_steady_run() {
         let mut backoff = Backoff::default();
-        let pauses: Vec<_> = (0..8).map(|_| backoff.after(Duration::ZERO).as_millis()).collect();
+        let pauses: Vec<_> = (0..8)
+            .map(|_| backoff.after(Duration::ZERO).as_millis())
+            .collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(backoff.after(STEADY), FIRST);
     }

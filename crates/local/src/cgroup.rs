@@ -62,7 +62,10 @@ fn enable_controllers(directory: &Path) {
     for controller in words("cgroup.controllers").split_whitespace() {
         let wanted = ["cpu", "cpuset", "memory", "pids", "io"].contains(&controller);
         if wanted && !enabled.split_whitespace().any(|name| name == controller) {
-            let _ = fs::write(directory.join("cgroup.subtree_control"), format!("+{controller}"));
+            let _ = fs::write(
+                directory.join("cgroup.subtree_control"),
+                format!("+{controller}"),
+            );
         }
     }
 }
@@ -71,7 +74,8 @@ fn enable_controllers(directory: &Path) {
 fn inherit_cpuset(parent: &Path, directory: &Path) -> Result<()> {
     for name in ["cpuset.cpus", "cpuset.mems"] {
         let (from, to) = (parent.join(name), directory.join(name));
-        let is_empty = |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.trim().is_empty());
+        let is_empty =
+            |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.trim().is_empty());
         let is_version_1 = !directory.join("cgroup.controllers").exists();
         if is_version_1 && is_empty(&to) && from.exists() {
             let value = fs::read_to_string(&from).doing(|| format!("read {}", from.display()))?;
@@ -101,7 +105,9 @@ pub(crate) fn kill(group: &Path) -> Result<()> {
             return Ok(());
         }
         if Instant::now() > patience {
-            return Err(Error::Stuck { left: format!("processes {left:?} of cgroup {}", group.display()) });
+            return Err(Error::Stuck {
+                left: format!("processes {left:?} of cgroup {}", group.display()),
+            });
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -129,8 +135,13 @@ pub(crate) fn remove(group: &Path) -> Result<()> {
             while let Err(error) = fs::remove_dir(&directory) {
                 match error.kind() {
                     ErrorKind::NotFound => break,
-                    ErrorKind::ResourceBusy if Instant::now() < patience => std::thread::sleep(Duration::from_millis(5)),
-                    _ => return Err(error).doing(|| format!("remove cgroup {}", directory.display())),
+                    ErrorKind::ResourceBusy if Instant::now() < patience => {
+                        std::thread::sleep(Duration::from_millis(5))
+                    }
+                    _ => {
+                        return Err(error)
+                            .doing(|| format!("remove cgroup {}", directory.display()));
+                    }
                 }
             }
         }
@@ -140,12 +151,18 @@ pub(crate) fn remove(group: &Path) -> Result<()> {
 
 /// The directories of `group` in all hierarchies, for listings.
 pub(crate) fn directories(group: &Path) -> Result<Vec<PathBuf>> {
-    Ok(hierarchies()?.iter().flat_map(|hierarchy| tree(&hierarchy.root.join(group))).collect())
+    Ok(hierarchies()?
+        .iter()
+        .flat_map(|hierarchy| tree(&hierarchy.root.join(group)))
+        .collect())
 }
 
 /// The processes at or below `group`, in any hierarchy.
 pub(crate) fn members(group: &Path) -> Result<Vec<i32>> {
-    let mut pids: Vec<i32> = directories(group)?.iter().flat_map(|directory| processes(directory)).collect();
+    let mut pids: Vec<i32> = directories(group)?
+        .iter()
+        .flat_map(|directory| processes(directory))
+        .collect();
     pids.sort_unstable();
     pids.dedup();
     Ok(pids)
@@ -153,8 +170,12 @@ pub(crate) fn members(group: &Path) -> Result<Vec<i32>> {
 
 /// A directory and all below it, the deepest first; none if it does not exist.
 fn tree(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let below = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let below = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let mut found: Vec<PathBuf> = below.flat_map(|entry| tree(&entry.path())).collect();
     found.push(directory.into());
     found
@@ -163,15 +184,22 @@ fn tree(directory: &Path) -> Vec<PathBuf> {
 /// 0 stands for a process of another pid namespace, which is not ours to kill.
 fn processes(directory: &Path) -> Vec<i32> {
     let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()
+    text.lines()
+        .filter_map(|line| line.parse().ok())
+        .filter(|pid| *pid > 0)
+        .collect()
 }
 
 fn kill_one(pid: i32) {
-    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    let _ = nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid),
+        nix::sys::signal::Signal::SIGKILL,
+    );
 }
 
 fn hierarchies() -> Result<Vec<Hierarchy>> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo".into())?;
+    let mounts =
+        fs::read_to_string("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo".into())?;
     Ok(parse(&mounts))
 }
 
@@ -183,12 +211,25 @@ pub(crate) fn exist() -> Result<bool> {
 fn parse(mountinfo: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let (Some(root), Some(kind)) = (left.split(' ').nth(4), right.split(' ').next()) else { continue };
-        let is_new = !found.iter().any(|hierarchy| hierarchy.root == Path::new(root));
+        let Some((left, right)) = line.split_once(" - ") else {
+            continue;
+        };
+        let (Some(root), Some(kind)) = (left.split(' ').nth(4), right.split(' ').next()) else {
+            continue;
+        };
+        let is_new = !found
+            .iter()
+            .any(|hierarchy| hierarchy.root == Path::new(root));
         if is_new && (kind == "cgroup" || kind == "cgroup2") {
-            let named = right.rsplit(' ').next().is_some_and(|options| options.split(',').any(|o| o.starts_with("name=")));
-            found.push(Hierarchy { root: root.into(), unified: kind == "cgroup2", named });
+            let named = right
+                .rsplit(' ')
+                .next()
+                .is_some_and(|options| options.split(',').any(|o| o.starts_with("name=")));
+            found.push(Hierarchy {
+                root: root.into(),
+                unified: kind == "cgroup2",
+                named,
+            });
         }
     }
     found
@@ -208,9 +249,16 @@ mod tests {
 33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate
 34 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate
 ";
-        let expected = [("memory", false, false), ("systemd", false, true), ("unified", true, false)].map(
-            |(name, unified, named)| Hierarchy { root: Path::new("/sys/fs/cgroup").join(name), unified, named },
-        );
+        let expected = [
+            ("memory", false, false),
+            ("systemd", false, true),
+            ("unified", true, false),
+        ]
+        .map(|(name, unified, named)| Hierarchy {
+            root: Path::new("/sys/fs/cgroup").join(name),
+            unified,
+            named,
+        });
         assert_eq!(parse(mounts), expected);
     }
 }

@@ -21,12 +21,16 @@ const PROGRAMS: [(&str, &str); 5] = [
 ];
 
 pub(crate) fn root() -> Result<(), Refusal> {
-    if nix::unistd::geteuid().is_root() { Ok(()) } else { Err(Refusal::NotRoot) }
+    if nix::unistd::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err(Refusal::NotRoot)
+    }
 }
 
 /// Everything else; what an earlier cluster left must be undone beforehand.
 pub(crate) fn all(options: &Options) -> Result<()> {
-    options.node(options.nodes.max(1))?;
+    options.check()?;
     paths(options)?;
     programs()?;
     kernel()?;
@@ -35,8 +39,12 @@ pub(crate) fn all(options: &Options) -> Result<()> {
 }
 
 fn paths(options: &Options) -> Result<(), Refusal> {
-    let below_run = |path: &&std::path::PathBuf| path.starts_with("/run") || path.starts_with("/var/run");
-    match [&options.state_dir, &options.log_dir].into_iter().find(below_run) {
+    let below_run =
+        |path: &&std::path::PathBuf| path.starts_with("/run") || path.starts_with("/var/run");
+    match [&options.state_dir, &options.log_dir]
+        .into_iter()
+        .find(below_run)
+    {
         Some(path) => Err(Refusal::BelowRun { path: path.clone() }),
         None => Ok(()),
     }
@@ -44,7 +52,9 @@ fn paths(options: &Options) -> Result<(), Refusal> {
 
 fn programs() -> Result<(), Refusal> {
     let search = std::env::var_os("PATH").unwrap_or_default();
-    let missing = PROGRAMS.iter().find(|(program, _)| !std::env::split_paths(&search).any(|dir| dir.join(program).is_file()));
+    let missing = PROGRAMS.iter().find(|(program, _)| {
+        !std::env::split_paths(&search).any(|dir| dir.join(program).is_file())
+    });
     match missing {
         Some((program, package)) => Err(Refusal::ProgramMissing { program, package }),
         None => Ok(()),
@@ -55,30 +65,51 @@ fn programs() -> Result<(), Refusal> {
 fn kernel() -> Result<()> {
     for kind in ["mnt", "pid", "net", "uts", "ipc"] {
         if !Path::new("/proc/self/ns").join(kind).exists() {
-            return lacking("namespaces of every kind", "run a kernel with CONFIG_NAMESPACES, as Debian's are");
+            return lacking(
+                "namespaces of every kind",
+                "run a kernel with CONFIG_NAMESPACES, as Debian's are",
+            );
         }
     }
     if !cgroup::exist()? {
-        return lacking("cgroup hierarchy that is mounted", "mount -t cgroup2 cgroup2 /sys/fs/cgroup");
+        return lacking(
+            "cgroup hierarchy that is mounted",
+            "mount -t cgroup2 cgroup2 /sys/fs/cgroup",
+        );
     }
     let trial = new_namespace()?;
     inside(trial.as_fd(), || {
         let devices = [
             ("bridges", "modprobe bridge", "link add t0 type bridge"),
-            ("veth cables", "modprobe veth", "link add t1 type veth peer name t2"),
-            ("VXLAN", "modprobe vxlan", "link add t3 type vxlan id 1 local 127.0.0.1 dstport 4789"),
+            (
+                "veth cables",
+                "modprobe veth",
+                "link add t1 type veth peer name t2",
+            ),
+            (
+                "VXLAN",
+                "modprobe vxlan",
+                "link add t3 type vxlan id 1 local 127.0.0.1 dstport 4789",
+            ),
         ];
         for (feature, cure, device) in devices {
             if ip_batch(&[device.into()]).is_err() {
                 return lacking(feature, cure);
             }
         }
-        match run("nft", &["add table inet t; add chain inet t c { type nat hook postrouting priority 100; }"]) {
+        match run(
+            "nft",
+            &["add table inet t; add chain inet t c { type nat hook postrouting priority 100; }"],
+        ) {
             Ok(_) => Ok(()),
-            Err(_) => lacking("nftables with address translation", "modprobe nft_chain_nat"),
+            Err(_) => lacking(
+                "nftables with address translation",
+                "modprobe nft_chain_nat",
+            ),
         }
     })?;
-    let known = std::fs::read_to_string("/proc/filesystems").doing(|| "read /proc/filesystems".into())?;
+    let known =
+        std::fs::read_to_string("/proc/filesystems").doing(|| "read /proc/filesystems".into())?;
     let overlay = known.lines().any(|line| line.ends_with("\toverlay"));
     if !overlay && run("modprobe", &["overlay"]).is_err() {
         return lacking("overlay file system", "modprobe overlay");
@@ -103,13 +134,29 @@ fn routes(options: &Options) -> Result<()> {
 /// The first route for a part, or for more, of `subnet`. Default routes are no
 /// claim, nor are the two halves of everything that VPNs use as one.
 fn overlapping(routes: &str, subnet: Subnet) -> Option<String> {
-    const NOT_A_CLAIM: [&str; 6] = ["local", "broadcast", "multicast", "anycast", "unreachable", "prohibit"];
+    const NOT_A_CLAIM: [&str; 6] = [
+        "local",
+        "broadcast",
+        "multicast",
+        "anycast",
+        "unreachable",
+        "prohibit",
+    ];
     let claims = |line: &&str| {
-        let mut words = line.split_whitespace().skip_while(|word| *word == "unicast");
-        let Some(first) = words.next().filter(|word| !NOT_A_CLAIM.contains(word)) else { return false };
-        first.parse::<Subnet>().is_ok_and(|route| route.prefix() > 1 && route.overlaps(subnet))
+        let mut words = line
+            .split_whitespace()
+            .skip_while(|word| *word == "unicast");
+        let Some(first) = words.next().filter(|word| !NOT_A_CLAIM.contains(word)) else {
+            return false;
+        };
+        first
+            .parse::<Subnet>()
+            .is_ok_and(|route| route.prefix() > 1 && route.overlaps(subnet))
     };
-    routes.lines().find(claims).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+    routes
+        .lines()
+        .find(claims)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 fn ports(options: &Options) -> Result<(), Error> {
@@ -133,8 +180,17 @@ local 10.0.15.10 dev x table local proto kernel scope host src 10.0.15.10
 10.0.0.0/16 via 192.0.2.7 dev eth0 proto static
 ";
         let ours = "10.0.15.0/24".parse().unwrap();
-        assert_eq!(overlapping(shown, ours), Some("10.0.0.0/16 via 192.0.2.7 dev eth0 proto static".into()));
+        assert_eq!(
+            overlapping(shown, ours),
+            Some("10.0.0.0/16 via 192.0.2.7 dev eth0 proto static".into())
+        );
         assert_eq!(overlapping(shown, "10.32.0.0/12".parse().unwrap()), None);
-        assert_eq!(overlapping("10.32.5.5 dev wg0 scope link \n", "10.32.0.0/12".parse().unwrap()), Some("10.32.5.5 dev wg0 scope link".into()));
+        assert_eq!(
+            overlapping(
+                "10.32.5.5 dev wg0 scope link \n",
+                "10.32.0.0/12".parse().unwrap()
+            ),
+            Some("10.32.5.5 dev wg0 scope link".into())
+        );
     }
 }

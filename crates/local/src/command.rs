@@ -28,12 +28,20 @@ pub(crate) fn run_with_input(program: &str, arguments: &[&str], input: &str) -> 
     if let Some(mut stdin) = child.stdin.take() {
         let _ = stdin.write_all(input.as_bytes());
     }
-    let output = child.wait_with_output().doing(|| format!("wait for `{}`", shown()))?;
+    let output = child
+        .wait_with_output()
+        .doing(|| format!("wait for `{}`", shown()))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-    let command = if input.is_empty() { shown() } else { format!("{} <<< {}", shown(), input.trim().replace('\n', "; ")) };
+    let said = String::from_utf8_lossy(&output.stderr)
+        .trim()
+        .replace('\n', "; ");
+    let command = if input.is_empty() {
+        shown()
+    } else {
+        format!("{} <<< {}", shown(), input.trim().replace('\n', "; "))
+    };
     Err(Error::Command { command, said })
 }
 
@@ -44,12 +52,18 @@ pub(crate) fn ip_batch(lines: &[String]) -> Result<String> {
 
 /// Runs `act` on a thread of its own inside a network namespace: what it starts
 /// is born there, and no other thread of this process is moved.
-pub(crate) fn inside<T: Send>(namespace: BorrowedFd, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn inside<T: Send>(
+    namespace: BorrowedFd,
+    act: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            setns(namespace, CloneFlags::CLONE_NEWNET).doing(|| "enter a network namespace".into())?;
+            setns(namespace, CloneFlags::CLONE_NEWNET)
+                .doing(|| "enter a network namespace".into())?;
             act()
         });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

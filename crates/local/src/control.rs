@@ -14,7 +14,10 @@ use std::time::Duration;
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub(crate) enum Request {
     /// At least `count` nodes; the attributes are for those that are new.
-    Nodes { count: u8, attributes: Vec<Attribute> },
+    Nodes {
+        count: u8,
+        attributes: Vec<Attribute>,
+    },
     Down,
 }
 
@@ -53,9 +56,14 @@ pub(crate) fn path(state_dir: &Path) -> PathBuf {
 
 /// Asks the running supervisor; `None` where none listens.
 pub(crate) fn ask(state_dir: &Path, request: &Request) -> Result<Option<Running>> {
-    let Ok(mut stream) = UnixStream::connect(path(state_dir)) else { return Ok(None) };
+    let Ok(mut stream) = UnixStream::connect(path(state_dir)) else {
+        return Ok(None);
+    };
     let pid = crate::state::holder(state_dir).unwrap_or(0);
-    let json = |source| Error::Json { what: "a message between supervisors".into(), source };
+    let json = |source| Error::Json {
+        what: "a message between supervisors".into(),
+        source,
+    };
     let line = serde_json::to_string(request).map_err(json)? + "\n";
     let mut answer = String::new();
     let mut exchange = || {

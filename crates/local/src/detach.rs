@@ -21,7 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Starts the supervisor and waits until the cluster is up. Its process id.
 pub(crate) fn start(options: &Options) -> Result<u32> {
     let said = options.log_dir.join("up.log");
-    let errors = File::options().create(true).append(true).open(&said).doing(|| format!("open {}", said.display()))?;
+    let errors = File::options()
+        .create(true)
+        .append(true)
+        .open(&said)
+        .doing(|| format!("open {}", said.display()))?;
     let mut child = Command::new(entry::THIS_BINARY)
         .arg(entry::SUPERVISOR)
         .current_dir("/")
@@ -30,9 +34,14 @@ pub(crate) fn start(options: &Options) -> Result<u32> {
         .stderr(errors)
         .spawn()
         .doing(|| "start the supervisor".into())?;
-    let json = serde_json::to_vec(options).map_err(|source| Error::Json { what: "options".into(), source })?;
+    let json = serde_json::to_vec(options).map_err(|source| Error::Json {
+        what: "options".into(),
+        source,
+    })?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(&json).doing(|| "hand the supervisor its options".into())?;
+        stdin
+            .write_all(&json)
+            .doing(|| "hand the supervisor its options".into())?;
     }
     let (tell, told) = mpsc::channel();
     let stdout = child.stdout.take();
@@ -46,13 +55,24 @@ pub(crate) fn start(options: &Options) -> Result<u32> {
     match told.recv_timeout(PATIENCE) {
         Ok(line) if line.trim_end() == READY => Ok(child.id()),
         Ok(line) => {
-            let reason = if line.is_empty() { format!("see {}", said.display()) } else { line.trim_end().into() };
+            let reason = if line.is_empty() {
+                format!("see {}", said.display())
+            } else {
+                line.trim_end().into()
+            };
             let _ = child.wait();
             Err(Error::Detached { said: reason })
         }
         Err(_) => {
-            let still = format!("not ready after {} s, though it goes on trying: see {}", PATIENCE.as_secs(), said.display());
-            Err(Error::Supervisor { pid: child.id(), said: still })
+            let still = format!(
+                "not ready after {} s, though it goes on trying: see {}",
+                PATIENCE.as_secs(),
+                said.display()
+            );
+            Err(Error::Supervisor {
+                pid: child.id(),
+                said: still,
+            })
         }
     }
 }
@@ -60,8 +80,13 @@ pub(crate) fn start(options: &Options) -> Result<u32> {
 /// The supervisor's side.
 pub(crate) fn main() -> Result<()> {
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).doing(|| "read options".into())?;
-    let options: Options = serde_json::from_str(&text).map_err(|source| Error::Json { what: "options".into(), source })?;
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .doing(|| "read options".into())?;
+    let options: Options = serde_json::from_str(&text).map_err(|source| Error::Json {
+        what: "options".into(),
+        source,
+    })?;
     rustix::process::setsid().doing(|| "leave the terminal".into())?;
     let ended = supervise_alone(options);
     if let Err(error) = &ended {
@@ -72,7 +97,9 @@ pub(crate) fn main() -> Result<()> {
 
 fn supervise_alone(options: Options) -> Result<()> {
     let lock = state::lock_within(&options.state_dir, Duration::from_secs(5))?;
-    let lock = lock.ok_or_else(|| crate::Refusal::Busy { state_dir: options.state_dir.clone() })?;
+    let lock = lock.ok_or_else(|| crate::Refusal::Busy {
+        state_dir: options.state_dir.clone(),
+    })?;
     sweep::sweep(&options)?;
     check::all(&options)?;
     let voice = Voice::new(&options.log_dir, false)?;

@@ -28,8 +28,15 @@ pub fn down(options: &Options, purge: bool) -> Result<Down> {
     if exists {
         state::create(&options.state_dir)?;
     }
-    let mut done = Down { was_running: false, purged: false };
-    let lock = if exists { Some(take_over(options, &mut done)?) } else { None };
+    let mut done = Down {
+        was_running: false,
+        purged: false,
+    };
+    let lock = if exists {
+        Some(take_over(options, &mut done)?)
+    } else {
+        None
+    };
     sweep::sweep(options)?;
     if purge && exists {
         state::purge(&options.state_dir)?;
@@ -41,7 +48,11 @@ pub fn down(options: &Options, purge: bool) -> Result<Down> {
 
 /// Stops the supervisor, if there is one, and takes its lock.
 fn take_over(options: &Options, done: &mut Down) -> Result<Lock> {
-    let busy = || Error::from(Refusal::Busy { state_dir: options.state_dir.clone() });
+    let busy = || {
+        Error::from(Refusal::Busy {
+            state_dir: options.state_dir.clone(),
+        })
+    };
     if let Some(lock) = state::lock(&options.state_dir)? {
         return Ok(lock);
     }
@@ -52,8 +63,13 @@ fn take_over(options: &Options, done: &mut Down) -> Result<Lock> {
     }
     // It holds the lock and does not stop: it hangs. The lock's holder is alive, so
     // the number written there is not another process' by now.
-    let holder = state::holder(&options.state_dir).and_then(|pid| i32::try_from(pid).ok()).ok_or_else(busy)?;
-    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(holder), nix::sys::signal::Signal::SIGKILL);
+    let holder = state::holder(&options.state_dir)
+        .and_then(|pid| i32::try_from(pid).ok())
+        .ok_or_else(busy)?;
+    let _ = nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(holder),
+        nix::sys::signal::Signal::SIGKILL,
+    );
     done.was_running = true;
     state::lock_within(&options.state_dir, PATIENCE)?.ok_or_else(busy)
 }

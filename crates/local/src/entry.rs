@@ -38,25 +38,38 @@ pub fn reexec() -> Option<ExitCode> {
 /// A command that runs `argv` in a cgroup of its own, no longer than its parent.
 pub(crate) fn role(group: &Path, argv: &[String]) -> Command {
     let mut command = Command::new(THIS_BINARY);
-    command.arg(ROLE).arg(group).arg(std::process::id().to_string()).args(argv);
+    command
+        .arg(ROLE)
+        .arg(group)
+        .arg(std::process::id().to_string())
+        .args(argv);
     command
 }
 
 /// `up-role GROUP PARENT PROGRAM…`: the process itself becomes PROGRAM.
 fn become_role(arguments: Vec<OsString>) -> Result<()> {
     let [group, parent, program, rest @ ..] = arguments.as_slice() else {
-        return Err(std::io::Error::from(std::io::ErrorKind::InvalidInput)).doing(|| "read a role's arguments".into());
+        return Err(std::io::Error::from(std::io::ErrorKind::InvalidInput))
+            .doing(|| "read a role's arguments".into());
     };
     // The parent starts roles from its main thread, so its death is the process' death.
-    set_parent_process_death_signal(Some(Signal::KILL)).doing(|| "tie a role to its parent".into())?;
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .doing(|| "tie a role to its parent".into())?;
     let born_of = getppid().map(|pid| pid.as_raw_nonzero().to_string());
     if born_of.is_none_or(|pid| parent != pid.as_str()) {
         return Ok(());
     }
     cgroup::join(Path::new(group))?;
-    let program = if program == THIS_BINARY { this_binary() } else { program.into() };
+    let program = if program == THIS_BINARY {
+        this_binary()
+    } else {
+        program.into()
+    };
     let source = Command::new(&program).args(rest).exec();
-    Err(Error::Io { doing: format!("start {}", program.display()), source })
+    Err(Error::Io {
+        doing: format!("start {}", program.display()),
+        source,
+    })
 }
 
 /// The path this binary was started by, for names that people can read in `ps`,
@@ -66,5 +79,8 @@ fn this_binary() -> PathBuf {
         (Ok(named), Ok(running)) => (named.dev(), named.ino()) == (running.dev(), running.ino()),
         _ => false,
     };
-    std::fs::read_link(THIS_BINARY).ok().filter(same).unwrap_or_else(|| THIS_BINARY.into())
+    std::fs::read_link(THIS_BINARY)
+        .ok()
+        .filter(same)
+        .unwrap_or_else(|| THIS_BINARY.into())
 }

@@ -3,6 +3,7 @@
 //! A [`Refusal`] comes before anything was changed: it names the cause, and
 //! [`Refusal::cure`] says what to do about it. Everything later is an [`Error`].
 
+use crate::options::Attribute;
 use crate::subnet::Subnet;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -13,15 +14,27 @@ pub enum Refusal {
     #[error("a cluster on this machine needs root")]
     NotRoot,
     #[error("{program} is not installed")]
-    ProgramMissing { program: &'static str, package: &'static str },
+    ProgramMissing {
+        program: &'static str,
+        package: &'static str,
+    },
     #[error("the kernel offers no {feature}")]
-    KernelFeature { feature: &'static str, cure: &'static str },
+    KernelFeature {
+        feature: &'static str,
+        cure: &'static str,
+    },
     #[error("port {port} is taken{}", by(.holder))]
-    PortTaken { address: Ipv4Addr, port: u16, holder: Option<Holder> },
+    PortTaken {
+        address: Ipv4Addr,
+        port: u16,
+        holder: Option<Holder>,
+    },
     #[error("{subnet} is already routed: {route}")]
     AlreadyRouted { subnet: Subnet, route: String },
     #[error("{nodes} nodes do not fit beside {machine}")]
     TooManyNodes { nodes: u8, machine: Subnet },
+    #[error("attribute {attribute} is for none of the {nodes} nodes")]
+    NoSuchNode { attribute: Attribute, nodes: u8 },
     #[error("{path} lies below /run, which every node has for itself")]
     BelowRun { path: PathBuf },
     #[error("{path} is not empty and no state directory of Tandem")]
@@ -53,14 +66,26 @@ impl Refusal {
                 format!("apt-get install --no-install-recommends {package}")
             }
             Refusal::KernelFeature { cure, .. } => (*cure).into(),
-            Refusal::PortTaken { holder: Some(holder), port, .. } => {
-                format!("stop {} (process {}), or choose another port than {port}", holder.command, holder.pid)
+            Refusal::PortTaken {
+                holder: Some(holder),
+                port,
+                ..
+            } => {
+                format!(
+                    "stop {} (process {}), or choose another port than {port}",
+                    holder.command, holder.pid
+                )
             }
-            Refusal::PortTaken { port, .. } => format!("find its owner with `ss -ltnp sport = :{port}`"),
+            Refusal::PortTaken { port, .. } => {
+                format!("find its owner with `ss -ltnp sport = :{port}`")
+            }
             Refusal::AlreadyRouted { route, .. } => {
                 format!("remove that route (`ip route del {route}`), or choose other addresses")
             }
             Refusal::TooManyNodes { .. } => "ask for fewer nodes".into(),
+            Refusal::NoSuchNode { .. } => {
+                "nodes are named n1, n2 and so on; ask for more, or correct the name".into()
+            }
             Refusal::BelowRun { .. } => "choose a directory below /var".into(),
             Refusal::NotOurs { .. } => "name the right directory, or an empty one".into(),
             Refusal::Busy { .. } => "wait for it, then try again".into(),
@@ -110,7 +135,10 @@ pub(crate) trait Doing<T> {
 
 impl<T, E: Into<std::io::Error>> Doing<T> for std::result::Result<T, E> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|source| Error::Io { doing: what(), source: source.into() })
+        self.map_err(|source| Error::Io {
+            doing: what(),
+            source: source.into(),
+        })
     }
 }
 

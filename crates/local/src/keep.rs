@@ -31,7 +31,12 @@ pub(crate) async fn keep(role: Role, log: Log, voice: Voice) {
             Err(error) => chain(&error),
         };
         let pause = backoff.after(began.elapsed());
-        voice.say(&format!("{} ended ({}); starting it again in {} ms", role.name, with_last(&how, &log), pause.as_millis()));
+        voice.say(&format!(
+            "{} ended ({}); starting it again in {} ms",
+            role.name,
+            with_last(&how, &log),
+            pause.as_millis()
+        ));
         tokio::time::sleep(pause).await;
     }
 }
@@ -47,7 +52,11 @@ fn start(role: &Role, log: &Log) -> Result<Child> {
 /// Starts a child that ends with its handle, and that the terminal's Ctrl-C does
 /// not reach: stopping in order is the supervisor's part.
 pub(crate) fn spawn(mut command: Command, name: &str) -> Result<Child> {
-    command.process_group(0).kill_on_drop(true).spawn().doing(|| format!("start {name}"))
+    command
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .doing(|| format!("start {name}"))
 }
 
 pub(crate) async fn ended(child: &mut Child) -> String {
@@ -85,7 +94,12 @@ const LINE_MAX: u64 = 16 << 10;
 async fn copy_lines(reader: pipe::Receiver, log: Log) {
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
-    while (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line).await.is_ok_and(|count| count > 0) {
+    while (&mut reader)
+        .take(LINE_MAX)
+        .read_until(b'\n', &mut line)
+        .await
+        .is_ok_and(|count| count > 0)
+    {
         log.line(String::from_utf8_lossy(&line).trim_end_matches('\n'));
         line.clear();
     }

@@ -18,7 +18,13 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 const BIRTH: Duration = Duration::from_secs(30);
 
 /// Never returns. `up` is told whenever the node comes or goes.
-pub(crate) async fn keep_node(plan: Plan, switch: &Switch, log: Log, voice: Voice, up: impl Fn(bool)) {
+pub(crate) async fn keep_node(
+    plan: Plan,
+    switch: &Switch,
+    log: Log,
+    voice: Voice,
+    up: impl Fn(bool),
+) {
     let mut backoff = Backoff::default();
     loop {
         let began = Instant::now();
@@ -28,7 +34,12 @@ pub(crate) async fn keep_node(plan: Plan, switch: &Switch, log: Log, voice: Voic
         };
         up(false);
         let pause = backoff.after(began.elapsed());
-        voice.say(&format!("{} ended ({}); starting it again in {} ms", plan.name, with_last(&how, &log), pause.as_millis()));
+        voice.say(&format!(
+            "{} ended ({}); starting it again in {} ms",
+            plan.name,
+            with_last(&how, &log),
+            pause.as_millis()
+        ));
         tokio::time::sleep(pause).await;
     }
 }
@@ -36,17 +47,25 @@ pub(crate) async fn keep_node(plan: Plan, switch: &Switch, log: Log, voice: Voic
 /// One life of a node: from its birth to its end, and how it ended.
 async fn live(plan: &Plan, switch: &Switch, log: &Log, up: &impl Fn(bool)) -> Result<String> {
     let mut init = Init::spawn(plan, log)?;
-    let line = serde_json::to_string(plan).map_err(|source| Error::Json { what: "a node's plan".into(), source })?;
+    let line = serde_json::to_string(plan).map_err(|source| Error::Json {
+        what: "a node's plan".into(),
+        source,
+    })?;
     init.tell(&line, plan).await?;
     init.hear(BORN, plan, log).await?;
-    switch.plug(&plan.name, init.pid)?;
+    switch.plug(&plan.name, plan.address.address, init.pid)?;
     init.tell(GO, plan).await?;
     init.hear(UP, plan, log).await?;
     up(true);
     // Its end of the pipe closes before the kernel begins to end the others in the
     // node. Those that a version 1 freezer holds would keep it from ever finishing.
     let mut rest = String::new();
-    while init.said.read_line(&mut rest).await.is_ok_and(|count| count > 0) {}
+    while init
+        .said
+        .read_line(&mut rest)
+        .await
+        .is_ok_and(|count| count > 0)
+    {}
     cgroup::thaw(&plan.group)?;
     Ok(ended(&mut init.child).await)
 }
@@ -64,10 +83,20 @@ impl Init {
     fn spawn(plan: &Plan, log: &Log) -> Result<Init> {
         let mut command = Command::new(entry::THIS_BINARY);
         let (writer, _) = listen(log)?;
-        command.args([entry::NODE_INIT, &plan.name, &plan.address.address.to_string()]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(writer);
+        command.args([
+            entry::NODE_INIT,
+            &plan.name,
+            &plan.address.address.to_string(),
+        ]);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(writer);
         let mut child = first_of_new_pid_namespace(|| spawn(command, &plan.name))?;
-        let gone = || Error::NodeSetUp { node: plan.name.clone(), said: "it ended at once".into() };
+        let gone = || Error::NodeSetUp {
+            node: plan.name.clone(),
+            said: "it ended at once".into(),
+        };
         Ok(Init {
             pid: child.id().ok_or_else(gone)?,
             lifeline: child.stdin.take().ok_or_else(gone)?,
@@ -77,7 +106,10 @@ impl Init {
     }
 
     async fn tell(&mut self, line: &str, plan: &Plan) -> Result<()> {
-        self.lifeline.write_all(format!("{line}\n").as_bytes()).await.doing(|| format!("tell {} what to do", plan.name))
+        self.lifeline
+            .write_all(format!("{line}\n").as_bytes())
+            .await
+            .doing(|| format!("tell {} what to do", plan.name))
     }
 
     async fn hear(&mut self, word: &str, plan: &Plan, log: &Log) -> Result<()> {
@@ -86,7 +118,10 @@ impl Init {
             Ok(Ok(_)) if line.trim_end() == word => Ok(()),
             _ => {
                 let _ = self.child.kill().await;
-                Err(Error::NodeSetUp { node: plan.name.clone(), said: with_last(&format!("never said {word:?}"), log) })
+                Err(Error::NodeSetUp {
+                    node: plan.name.clone(),
+                    said: with_last(&format!("never said {word:?}"), log),
+                })
             }
         }
     }
@@ -95,7 +130,8 @@ impl Init {
 /// The next child of this thread becomes process 1; the thread itself stays where
 /// it is, and so do all children after that one.
 fn first_of_new_pid_namespace<T>(start: impl FnOnce() -> Result<T>) -> Result<T> {
-    let own = File::open("/proc/thread-self/ns/pid").doing(|| "open the own pid namespace".into())?;
+    let own =
+        File::open("/proc/thread-self/ns/pid").doing(|| "open the own pid namespace".into())?;
     unshare(CloneFlags::CLONE_NEWPID).doing(|| "create a pid namespace".into())?;
     let started = start();
     setns(&own, CloneFlags::CLONE_NEWPID).doing(|| "return to the own pid namespace".into())?;

@@ -33,7 +33,15 @@ impl Log {
 
     fn open_with(path: PathBuf, size_max: u64) -> Result<Log> {
         let (file, size) = append(&path).doing(|| format!("open log {}", path.display()))?;
-        Ok(Log { inner: Arc::new(Mutex::new(Inner { path, file, size, size_max, last: String::new() })) })
+        Ok(Log {
+            inner: Arc::new(Mutex::new(Inner {
+                path,
+                file,
+                size,
+                size_max,
+                last: String::new(),
+            })),
+        })
     }
 
     /// Appends one line. A full disk loses lines; it never stops what writes them.
@@ -47,7 +55,13 @@ impl Log {
 
     /// What the role said last, since the previous time somebody asked.
     pub(crate) fn take_last(&self) -> String {
-        std::mem::take(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner).last)
+        std::mem::take(
+            &mut self
+                .inner
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .last,
+        )
     }
 }
 
@@ -88,12 +102,22 @@ pub(crate) struct Voice {
 
 impl Voice {
     pub(crate) fn new(log_dir: &Path, aloud: bool) -> Result<Voice> {
-        Ok(Voice { log: Log::open(log_dir, "up")?, aloud })
+        Ok(Voice {
+            log: Log::open(log_dir, "up")?,
+            aloud,
+        })
     }
 
     pub(crate) fn say(&self, text: &str) {
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let clock = format!("{:02}:{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        let seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let clock = format!(
+            "{:02}:{:02}:{:02}",
+            seconds / 3600 % 24,
+            seconds / 60 % 60,
+            seconds % 60
+        );
         self.log.line(&format!("{clock}Z {text}"));
         if self.aloud {
             // A closed terminal is no reason to stop a cluster.
@@ -117,8 +141,17 @@ mod tests {
         let read = |name: &str| fs::read_to_string(directory.join(name)).ok();
         let found = ["x.log", "x.log.1", "x.log.2", "x.log.3", "x.log.4"].map(read);
         fs::remove_dir_all(&directory).unwrap();
-        let expected = [Some("fifth\n"), Some("fourth\n"), Some("third\n"), Some("second\n"), None];
+        let expected = [
+            Some("fifth\n"),
+            Some("fourth\n"),
+            Some("third\n"),
+            Some("second\n"),
+            None,
+        ];
         assert_eq!(found, expected.map(|text| text.map(String::from)));
-        assert_eq!((log.take_last(), log.take_last()), ("fifth".into(), String::new()));
+        assert_eq!(
+            (log.take_last(), log.take_last()),
+            ("fifth".into(), String::new())
+        );
     }
 }

@@ -27,12 +27,25 @@ const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Change {
-    Link { name: String },
-    Route { to: Subnet },
-    Sysctl { path: String, former: String, ours: String },
-    Table { name: String },
+    Link {
+        name: String,
+    },
+    Route {
+        to: Subnet,
+    },
+    Sysctl {
+        path: String,
+        former: String,
+        ours: String,
+    },
+    Table {
+        name: String,
+    },
     /// A rule in another program's chain; both kinds of iptables keep their own.
-    Rule { program: String, rule: Vec<String> },
+    Rule {
+        program: String,
+        rule: Vec<String>,
+    },
 }
 
 /// The record of all changes, `machine.json` in the state directory.
@@ -52,13 +65,19 @@ struct Record {
 impl Machine {
     /// Reads what an earlier cluster recorded, if it did.
     pub(crate) fn open(state_dir: &Path) -> Result<Machine> {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").doing(|| "read the boot id".into())?;
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .doing(|| "read the boot id".into())?;
         let file = state_dir.join("machine.json");
-        let none = Record { boot: boot.trim().into(), changes: Vec::new() };
+        let none = Record {
+            boot: boot.trim().into(),
+            changes: Vec::new(),
+        };
         let record = match fs::read_to_string(&file) {
             Ok(text) => {
-                let found: Record = serde_json::from_str(&text)
-                    .map_err(|source| Error::Json { what: file.display().to_string(), source })?;
+                let found: Record = serde_json::from_str(&text).map_err(|source| Error::Json {
+                    what: file.display().to_string(),
+                    source,
+                })?;
                 if found.boot == none.boot { found } else { none }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => none,
@@ -76,8 +95,13 @@ impl Machine {
             format!("address add {} dev {LINK}", options.machine),
             format!("link set {LINK} up"),
         ])?;
-        self.record(Change::Route { to: options.overlay })?;
-        if !run("ip", &["-4", "route", "show", "default"])?.trim().is_empty() {
+        self.record(Change::Route {
+            to: options.overlay,
+        })?;
+        if !run("ip", &["-4", "route", "show", "default"])?
+            .trim()
+            .is_empty()
+        {
             self.share_way_out(options.machine.network())?;
         }
         Ok(())
@@ -89,8 +113,13 @@ impl Machine {
         run_with_input("nft", &["-f", "-"], &table(nodes))?;
         for program in iptables_with_docker() {
             for direction in ["-i", "-o"] {
-                let rule = ["DOCKER-USER", direction, LINK, "-j", "ACCEPT"].map(String::from).to_vec();
-                self.record(Change::Rule { program: program.into(), rule: rule.clone() })?;
+                let rule = ["DOCKER-USER", direction, LINK, "-j", "ACCEPT"]
+                    .map(String::from)
+                    .to_vec();
+                self.record(Change::Rule {
+                    program: program.into(),
+                    rule: rule.clone(),
+                })?;
                 run(program, &with("-I", &rule))?;
             }
         }
@@ -98,9 +127,16 @@ impl Machine {
     }
 
     fn sysctl(&mut self, path: &str, ours: &str) -> Result<()> {
-        let former = fs::read_to_string(path).doing(|| format!("read {path}"))?.trim().to_string();
+        let former = fs::read_to_string(path)
+            .doing(|| format!("read {path}"))?
+            .trim()
+            .to_string();
         if former != ours {
-            self.record(Change::Sysctl { path: path.into(), former, ours: ours.into() })?;
+            self.record(Change::Sysctl {
+                path: path.into(),
+                former,
+                ours: ours.into(),
+            })?;
             fs::write(path, ours).doing(|| format!("write {path}"))?;
         }
         Ok(())
@@ -112,8 +148,10 @@ impl Machine {
     }
 
     fn write(&self) -> Result<()> {
-        let text = serde_json::to_string_pretty(&self.record)
-            .map_err(|source| Error::Json { what: self.file.display().to_string(), source })?;
+        let text = serde_json::to_string_pretty(&self.record).map_err(|source| Error::Json {
+            what: self.file.display().to_string(),
+            source,
+        })?;
         write_private(&self.file, &text)
     }
 
@@ -146,9 +184,34 @@ pub(crate) fn route(overlay: Subnet, node: Option<Ipv4Addr>) -> Result<()> {
     match node {
         Some(node) => {
             let via = node.to_string();
-            run("ip", &["route", "replace", &overlay, "via", &via, "dev", LINK, "proto", ROUTE_PROTOCOL]).map(|_| ())
+            run(
+                "ip",
+                &[
+                    "route",
+                    "replace",
+                    &overlay,
+                    "via",
+                    &via,
+                    "dev",
+                    LINK,
+                    "proto",
+                    ROUTE_PROTOCOL,
+                ],
+            )
+            .map(|_| ())
         }
-        None => absent(&["route", "del", &overlay, "dev", LINK, "proto", ROUTE_PROTOCOL], &["No such process", "Cannot find device"]),
+        None => absent(
+            &[
+                "route",
+                "del",
+                &overlay,
+                "dev",
+                LINK,
+                "proto",
+                ROUTE_PROTOCOL,
+            ],
+            &["No such process", "Cannot find device"],
+        ),
     }
 }
 
@@ -156,7 +219,9 @@ impl Change {
     fn undo(&self) -> Result<()> {
         match self {
             // Deleting one end is synchronous and takes the other, and the routes, with it.
-            Change::Link { name } => absent(&["link", "delete", "dev", name], &["Cannot find device"]),
+            Change::Link { name } => {
+                absent(&["link", "delete", "dev", name], &["Cannot find device"])
+            }
             Change::Route { to } => route(*to, None),
             Change::Sysctl { path, former, ours } => {
                 // A value that somebody else has set since is not ours to replace.
@@ -167,9 +232,12 @@ impl Change {
                 Ok(())
             }
             // `destroy` is unknown to older versions; declaring first makes `delete` succeed.
-            Change::Table { name } => {
-                run_with_input("nft", &["-f", "-"], &format!("table inet {name}\ndelete table inet {name}\n")).map(|_| ())
-            }
+            Change::Table { name } => run_with_input(
+                "nft",
+                &["-f", "-"],
+                &format!("table inet {name}\ndelete table inet {name}\n"),
+            )
+            .map(|_| ()),
             Change::Rule { program, rule } => {
                 while run(program, &with("-C", rule)).is_ok() {
                     run(program, &with("-D", rule))?;
@@ -183,20 +251,26 @@ impl Change {
 /// Runs an `ip` command that removes something, content if it was not there.
 fn absent(arguments: &[&str], missing: &[&str]) -> Result<()> {
     match run("ip", arguments) {
-        Err(Error::Command { said, .. }) if missing.iter().any(|words| said.contains(words)) => Ok(()),
+        Err(Error::Command { said, .. }) if missing.iter().any(|words| said.contains(words)) => {
+            Ok(())
+        }
         other => other.map(|_| ()),
     }
 }
 
 fn with<'a>(verb: &'a str, rule: &'a [String]) -> Vec<&'a str> {
-    std::iter::once(verb).chain(rule.iter().map(String::as_str)).collect()
+    std::iter::once(verb)
+        .chain(rule.iter().map(String::as_str))
+        .collect()
 }
 
 /// The iptables in whose rules Docker has its chain. The legacy one is asked only
 /// where it is in use already: asking would load its modules.
 pub(crate) fn iptables_with_docker() -> Vec<&'static str> {
-    let legacy = fs::read_to_string("/proc/net/ip_tables_names").is_ok_and(|names| !names.trim().is_empty());
-    let modern = run("nft", &["list", "tables"]).is_ok_and(|tables| tables.lines().any(|line| line == "table ip filter"));
+    let legacy =
+        fs::read_to_string("/proc/net/ip_tables_names").is_ok_and(|names| !names.trim().is_empty());
+    let modern = run("nft", &["list", "tables"])
+        .is_ok_and(|tables| tables.lines().any(|line| line == "table ip filter"));
     let mut programs = Vec::new();
     for (in_use, program) in [(modern, "iptables-nft"), (legacy, "iptables-legacy")] {
         if in_use && run(program, &["-S", "DOCKER-USER"]).is_ok() {
@@ -235,11 +309,25 @@ mod tests {
     fn the_record_reads_as_it_was_written() {
         let changes = vec![
             Change::Link { name: LINK.into() },
-            Change::Sysctl { path: FORWARD.into(), former: "0".into(), ours: "1".into() },
-            Change::Rule { program: "iptables-nft".into(), rule: vec!["DOCKER-USER".into()] },
+            Change::Sysctl {
+                path: FORWARD.into(),
+                former: "0".into(),
+                ours: "1".into(),
+            },
+            Change::Rule {
+                program: "iptables-nft".into(),
+                rule: vec!["DOCKER-USER".into()],
+            },
         ];
-        let text = serde_json::to_string(&Record { boot: "b".into(), changes: changes.clone() }).unwrap();
-        assert_eq!(serde_json::from_str::<Record>(&text).unwrap().changes, changes);
+        let text = serde_json::to_string(&Record {
+            boot: "b".into(),
+            changes: changes.clone(),
+        })
+        .unwrap();
+        assert_eq!(
+            serde_json::from_str::<Record>(&text).unwrap().changes,
+            changes
+        );
         assert!(text.contains(r#"{"kind":"sysctl","path":"/proc/sys/net/ipv4/ip_forward","former":"0","ours":"1"}"#), "{text}");
     }
 }

@@ -21,7 +21,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::fs::CWD;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change, move_mount, open_tree,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change,
+    move_mount, open_tree,
 };
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -56,12 +57,21 @@ const RESOLVERS: [&str; 4] = [
 ];
 
 pub(crate) fn main() -> Result<()> {
-    let plan: Plan = serde_json::from_str(&heard()?).map_err(|source| Error::Json { what: "a node's plan".into(), source })?;
+    let plan: Plan = serde_json::from_str(&heard()?).map_err(|source| Error::Json {
+        what: "a node's plan".into(),
+        source,
+    })?;
     cgroup::join(&plan.group.join("init"))?;
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC)
-        .doing(|| format!("give {} namespaces of its own", plan.name))?;
+    unshare(
+        CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWIPC,
+    )
+    .doing(|| format!("give {} namespaces of its own", plan.name))?;
     furnish()?;
-    rustix::system::sethostname(plan.address.address.to_string().as_bytes()).doing(|| "set the host name".into())?;
+    rustix::system::sethostname(plan.address.address.to_string().as_bytes())
+        .doing(|| "set the host name".into())?;
     say(BORN)?;
     if heard()? != GO {
         return Ok(());
@@ -80,22 +90,47 @@ pub(crate) fn main() -> Result<()> {
 
 /// The mounts of a machine: its own /proc, /sys and /run, nothing shared with outside.
 fn furnish() -> Result<()> {
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).doing(|| "make mounts private".into())?;
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .doing(|| "make mounts private".into())?;
     mount("proc", "/proc", "proc", harmless(), None).doing(|| "mount /proc".into())?;
 
     // A new /sys shows the new network namespace, but nothing that is mounted below the old one.
     let below = "/sys/fs/cgroup";
-    let whole = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let whole = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
     let cgroups = open_tree(CWD, below, whole).doing(|| format!("copy the mounts at {below}"))?;
     mount("sysfs", "/sys", "sysfs", harmless(), None).doing(|| "mount /sys".into())?;
-    move_mount(cgroups, "", CWD, below, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .doing(|| format!("carry over the mounts at {below}"))?;
+    move_mount(
+        cgroups,
+        "",
+        CWD,
+        below,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .doing(|| format!("carry over the mounts at {below}"))?;
 
-    let resolvers: Vec<_> = RESOLVERS.iter().filter_map(|file| Some((file, fs::read(file).ok()?))).collect();
-    mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=755").doing(|| "mount /run".into())?;
+    let resolvers: Vec<_> = RESOLVERS
+        .iter()
+        .filter_map(|file| Some((file, fs::read(file).ok()?)))
+        .collect();
+    mount(
+        "tmpfs",
+        "/run",
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        c"mode=755",
+    )
+    .doing(|| "mount /run".into())?;
     fs::create_dir("/run/lock").doing(|| "create /run/lock".into())?;
     for (file, content) in resolvers {
-        let write = || fs::create_dir_all(Path::new(file).parent().unwrap_or(Path::new("/run"))).and_then(|()| fs::write(file, content));
+        let write = || {
+            fs::create_dir_all(Path::new(file).parent().unwrap_or(Path::new("/run")))
+                .and_then(|()| fs::write(file, content))
+        };
         write().doing(|| format!("write {file}"))?;
     }
     Ok(())
@@ -126,7 +161,11 @@ fn keep_agent(plan: &Plan) -> Result<()> {
             Err(error) => chain(&error),
         };
         let pause = backoff.after(began.elapsed());
-        eprintln!("{}: agent ended ({ended}); starting it again in {} ms", plan.name, pause.as_millis());
+        eprintln!(
+            "{}: agent ended ({ended}); starting it again in {} ms",
+            plan.name,
+            pause.as_millis()
+        );
         std::thread::sleep(pause);
     }
 }
@@ -146,8 +185,12 @@ fn start_agent(plan: &Plan) -> Result<u32> {
 fn reap_until(agent: u32) -> Result<String> {
     loop {
         match waitpid(None, None) {
-            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw().unsigned_abs() == agent => return Ok(format!("exit status {code}")),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw().unsigned_abs() == agent => return Ok(signal.to_string()),
+            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw().unsigned_abs() == agent => {
+                return Ok(format!("exit status {code}"));
+            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw().unsigned_abs() == agent => {
+                return Ok(signal.to_string());
+            }
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error).doing(|| "wait for the agent".into()),
         }
@@ -156,11 +199,16 @@ fn reap_until(agent: u32) -> Result<String> {
 
 fn heard() -> Result<String> {
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).doing(|| "hear the supervisor".into())?;
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .doing(|| "hear the supervisor".into())?;
     Ok(line.trim_end().to_string())
 }
 
 fn say(word: &str) -> Result<()> {
     let mut out = std::io::stdout();
-    writeln!(out, "{word}").and_then(|()| out.flush()).doing(|| "answer the supervisor".into())
+    writeln!(out, "{word}")
+        .and_then(|()| out.flush())
+        .doing(|| "answer the supervisor".into())
 }

@@ -94,7 +94,11 @@ impl Options {
             attributes: Vec::new(),
             machine: Subnet::new(Ipv4Addr::new(10, 0, 15, 10), 24),
             overlay: Subnet::new(Ipv4Addr::new(10, 32, 0, 0), 12),
-            ports: Ports { api: 8080, registry: 5000, agents: 4433 },
+            ports: Ports {
+                api: 8080,
+                registry: 5000,
+                agents: 4433,
+            },
             roles,
             ready: None,
             cgroup: "tandem".into(),
@@ -103,15 +107,42 @@ impl Options {
 
     /// Node `number`, counted from 1; refused where the subnet has no room for it.
     pub fn node(&self, number: u8) -> Result<Node, Refusal> {
-        let refusal = Refusal::TooManyNodes { nodes: number, machine: self.machine };
+        let refusal = Refusal::TooManyNodes {
+            nodes: number,
+            machine: self.machine,
+        };
         let name = format!("n{number}");
         Ok(Node {
             number,
             address: self.machine.above(number).ok_or(refusal)?,
             state_dir: self.state_dir.join("nodes").join(&name),
-            attributes: self.attributes.iter().filter(|a| a.is_for(&name)).map(|a| a.attribute.clone()).collect(),
+            attributes: self
+                .attributes
+                .iter()
+                .filter(|a| a.is_for(&name))
+                .map(|a| a.attribute.clone())
+                .collect(),
             name,
         })
+    }
+
+    /// All that can be known before the machine is looked at: every node has an
+    /// address, and every attribute a node.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        let names: Vec<String> = (1..=self.nodes)
+            .map(|number| self.node(number).map(|node| node.name))
+            .collect::<Result<_, _>>()?;
+        match self
+            .attributes
+            .iter()
+            .find(|attribute| !names.iter().any(|name| attribute.is_for(name)))
+        {
+            Some(attribute) => Err(Refusal::NoSuchNode {
+                attribute: attribute.clone(),
+                nodes: self.nodes,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The master as it is to be started.
@@ -140,14 +171,25 @@ impl Options {
 
 impl Program {
     pub fn new(argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Program { argv: argv.into_iter().map(Into::into).collect(), environment: BTreeMap::new() }
+        Program {
+            argv: argv.into_iter().map(Into::into).collect(),
+            environment: BTreeMap::new(),
+        }
     }
 
     fn filled(&self, values: &[(&str, String)]) -> Program {
-        let fill = |text: &String| values.iter().fold(text.clone(), |text, (name, value)| text.replace(name, value));
+        let fill = |text: &String| {
+            values.iter().fold(text.clone(), |text, (name, value)| {
+                text.replace(name, value)
+            })
+        };
         Program {
             argv: self.argv.iter().map(fill).collect(),
-            environment: self.environment.iter().map(|(key, value)| (key.clone(), fill(value))).collect(),
+            environment: self
+                .environment
+                .iter()
+                .map(|(key, value)| (key.clone(), fill(value)))
+                .collect(),
         }
     }
 }
@@ -166,14 +208,22 @@ impl FromStr for Attribute {
     type Err = NotAnAttribute;
 
     fn from_str(text: &str) -> Result<Self, NotAnAttribute> {
-        let is_node = |name: &str| name.strip_prefix('n').is_some_and(|digits| digits.parse::<u8>().is_ok());
+        let is_node = |name: &str| {
+            name.strip_prefix('n')
+                .is_some_and(|digits| digits.parse::<u8>().is_ok())
+        };
         let (node, attribute) = match text.split_once('=') {
             Some((node, attribute)) if is_node(node) => (Some(node.to_string()), attribute),
             _ => (None, text),
         };
         match attribute.split_once(':') {
-            Some((key, value)) if !key.is_empty() && !value.is_empty() && !attribute.contains(';') => {
-                Ok(Attribute { node, attribute: attribute.into() })
+            Some((key, value))
+                if !key.is_empty() && !value.is_empty() && !attribute.contains(';') =>
+            {
+                Ok(Attribute {
+                    node,
+                    attribute: attribute.into(),
+                })
             }
             _ => Err(NotAnAttribute(text.into())),
         }
@@ -193,7 +243,13 @@ impl fmt::Display for Attribute {
 pub(crate) fn memory_share(nodes: u8) -> Result<u64> {
     let path = Path::new("/proc/meminfo");
     let text = std::fs::read_to_string(path).doing(|| format!("read {}", path.display()))?;
-    let total_kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let total_kib = text.lines().find_map(|line| {
+        line.strip_prefix("MemTotal:")?
+            .split_whitespace()
+            .next()?
+            .parse::<u64>()
+            .ok()
+    });
     Ok(total_kib.unwrap_or(0) / 1024 * 8 / 10 / u64::from(nodes.max(1)))
 }
 
@@ -202,16 +258,35 @@ mod tests {
     use super::*;
 
     fn options() -> Options {
-        let agent = Program::new(["agent", "--name={name}", "--ip", "{address}", "{attributes}", "{state}", "{memory}"]);
-        Options::new(Roles { master: Program::new(["master", "{address}", "{state}"]), agent })
+        let agent = Program::new([
+            "agent",
+            "--name={name}",
+            "--ip",
+            "{address}",
+            "{attributes}",
+            "{state}",
+            "{memory}",
+        ]);
+        Options::new(Roles {
+            master: Program::new(["master", "{address}", "{state}"]),
+            agent,
+        })
     }
 
     #[test]
     fn attributes_go_to_every_node_or_to_the_named_one() {
-        let attributes = ["disk:ssd", "n2=zone:west"].map(|text| text.parse().unwrap()).to_vec();
-        let options = Options { attributes, ..options() };
+        let attributes = ["disk:ssd", "n2=zone:west"]
+            .map(|text| text.parse().unwrap())
+            .to_vec();
+        let options = Options {
+            attributes,
+            ..options()
+        };
         assert_eq!(options.node(1).unwrap().attributes, ["disk:ssd"]);
-        assert_eq!(options.node(2).unwrap().attributes, ["disk:ssd", "zone:west"]);
+        assert_eq!(
+            options.node(2).unwrap().attributes,
+            ["disk:ssd", "zone:west"]
+        );
     }
 
     #[test]
@@ -219,22 +294,41 @@ mod tests {
         for text in ["disk", ":ssd", "disk:", "n1=disk", "a:b;c:d"] {
             assert!(text.parse::<Attribute>().is_err(), "{text}");
         }
-        assert_eq!("n12=a:b=c".parse::<Attribute>().unwrap().to_string(), "n12=a:b=c");
+        assert_eq!(
+            "n12=a:b=c".parse::<Attribute>().unwrap().to_string(),
+            "n12=a:b=c"
+        );
     }
 
     #[test]
     fn what_is_a_nodes_own_is_filled_in() {
-        let options = Options { attributes: vec!["a:b".parse().unwrap(), "c:d".parse().unwrap()], ..options() };
+        let options = Options {
+            attributes: vec!["a:b".parse().unwrap(), "c:d".parse().unwrap()],
+            ..options()
+        };
         let node = options.node(3).unwrap();
-        let expected =
-            ["agent", "--name=n3", "--ip", "10.0.15.13", "a:b;c:d", "/var/lib/tandem/nodes/n3", "512"];
+        let expected = [
+            "agent",
+            "--name=n3",
+            "--ip",
+            "10.0.15.13",
+            "a:b;c:d",
+            "/var/lib/tandem/nodes/n3",
+            "512",
+        ];
         assert_eq!(options.agent(&node, 512).argv, expected);
-        assert_eq!(options.master().argv, ["master", "10.0.15.10", "/var/lib/tandem/master"]);
+        assert_eq!(
+            options.master().argv,
+            ["master", "10.0.15.10", "/var/lib/tandem/master"]
+        );
     }
 
     #[test]
     fn a_node_beyond_the_subnet_is_refused() {
         assert!(options().node(244).is_ok());
-        assert!(matches!(options().node(245), Err(Refusal::TooManyNodes { nodes: 245, .. })));
+        assert!(matches!(
+            options().node(245),
+            Err(Refusal::TooManyNodes { nodes: 245, .. })
+        ));
     }
 }

@@ -21,8 +21,17 @@ pub(crate) fn check_free(addresses: &[Ipv4Addr], port: u16) -> Result<()> {
     match taken {
         None => Ok(()),
         Some(listener) => {
-            let address = addresses.iter().copied().find(|a| listener.serves(*a)).unwrap_or(Ipv4Addr::UNSPECIFIED);
-            Err(Refusal::PortTaken { address, port, holder: holder(listener.inode) }.into())
+            let address = addresses
+                .iter()
+                .copied()
+                .find(|a| listener.serves(*a))
+                .unwrap_or(Ipv4Addr::UNSPECIFIED);
+            Err(Refusal::PortTaken {
+                address,
+                port,
+                holder: holder(listener.inode),
+            }
+            .into())
         }
     }
 }
@@ -55,7 +64,11 @@ fn parse(line: &str) -> Option<Listener> {
     let state = words.nth(1)?;
     let inode = words.nth(5)?.parse().ok()?;
     let port = u16::from_str_radix(port, 16).ok()?;
-    (state == "0A").then_some(Listener { address: address_of(address)?, port, inode })
+    (state == "0A").then_some(Listener {
+        address: address_of(address)?,
+        port,
+        inode,
+    })
 }
 
 /// Each group of four octets is printed as a number in this machine's byte order.
@@ -76,13 +89,25 @@ fn address_of(digits: &str) -> Option<IpAddr> {
 fn holder(inode: u64) -> Option<Holder> {
     let wanted = format!("socket:[{inode}]");
     let has_it = |process: &Path| {
-        let Ok(files) = fs::read_dir(process.join("fd")) else { return false };
-        files.flatten().any(|file| fs::read_link(file.path()).is_ok_and(|target| target == Path::new(&wanted)))
+        let Ok(files) = fs::read_dir(process.join("fd")) else {
+            return false;
+        };
+        files
+            .flatten()
+            .any(|file| fs::read_link(file.path()).is_ok_and(|target| target == Path::new(&wanted)))
     };
     fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
         let pid = process.file_name().to_str()?.parse().ok()?;
-        let command = || fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_string();
-        has_it(&process.path()).then(|| Holder { pid, command: command() })
+        let command = || {
+            fs::read_to_string(process.path().join("comm"))
+                .unwrap_or_default()
+                .trim()
+                .to_string()
+        };
+        has_it(&process.path()).then(|| Holder {
+            pid,
+            command: command(),
+        })
     })
 }
 
@@ -98,8 +123,22 @@ mod tests {
         let v6 = "   1: 00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0 0 10 0";
         let connected = v4.replace(" 0A ", " 01 ");
         let address = Ipv4Addr::new(10, 0, 15, 10).into();
-        assert_eq!(parse(v4), Some(Listener { address, port: 5000, inode: 4711 }));
-        assert_eq!(parse(v6), Some(Listener { address: Ipv6Addr::UNSPECIFIED.into(), port: 8080, inode: 4712 }));
+        assert_eq!(
+            parse(v4),
+            Some(Listener {
+                address,
+                port: 5000,
+                inode: 4711
+            })
+        );
+        assert_eq!(
+            parse(v6),
+            Some(Listener {
+                address: Ipv6Addr::UNSPECIFIED.into(),
+                port: 8080,
+                inode: 4712
+            })
+        );
         assert_eq!(parse(&connected), None);
         assert_eq!(parse("  sl  local_address rem_address   st tx_queue"), None);
     }
@@ -109,8 +148,17 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let error = check_free(&[Ipv4Addr::LOCALHOST], port).unwrap_err();
-        let Error::Refused(Refusal::PortTaken { holder: Some(holder), .. }) = error else { panic!("{error}") };
+        let Error::Refused(Refusal::PortTaken {
+            holder: Some(holder),
+            ..
+        }) = error
+        else {
+            panic!("{error}")
+        };
         assert_eq!(holder.pid, std::process::id());
-        assert!(check_free(&[Ipv4Addr::new(10, 0, 15, 10)], port).is_ok(), "another address is free");
+        assert!(
+            check_free(&[Ipv4Addr::new(10, 0, 15, 10)], port).is_ok(),
+            "another address is free"
+        );
     }
 }

@@ -28,7 +28,12 @@ async fn until<F: Future<Output = std::io::Result<bool>>>(attempt: impl Fn() -> 
 
 async fn answers(address: SocketAddr, path: &str) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    stream
+        .write_all(
+            format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+                .as_bytes(),
+        )
+        .await?;
     let mut head = [0; 12];
     stream.read_exact(&mut head).await?;
     Ok(head.starts_with(b"HTTP/1.") && head.ends_with(b" 200"))

@@ -21,8 +21,14 @@ pub(crate) struct Registry {
 pub(crate) fn both(options: &Options) -> [Registry; 2] {
     let at = |address| SocketAddrV4::new(address, options.ports.registry);
     [
-        Registry { name: "registry", listen: at(options.machine.address) },
-        Registry { name: "registry-loopback", listen: at(Ipv4Addr::LOCALHOST) },
+        Registry {
+            name: "registry",
+            listen: at(options.machine.address),
+        },
+        Registry {
+            name: "registry-loopback",
+            listen: at(Ipv4Addr::LOCALHOST),
+        },
     ]
 }
 
@@ -33,7 +39,11 @@ pub(crate) fn prepare(options: &Options, registry: Registry) -> Result<Program> 
     let secret = secret(&options.state_dir.join("registry.secret"))?;
     let file = options.state_dir.join(format!("{}.yml", registry.name));
     write_private(&file, &config(&storage, registry.listen, &secret))?;
-    Ok(Program::new(["docker-registry", "serve", &file.display().to_string()]))
+    Ok(Program::new([
+        "docker-registry",
+        "serve",
+        &file.display().to_string(),
+    ]))
 }
 
 /// The configuration file. JSON strings are YAML strings, with every escape.
@@ -64,7 +74,8 @@ fn secret(file: &Path) -> Result<String> {
         return Ok(kept);
     }
     let mut bytes = [0; 32];
-    let random = fs::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes));
+    let random =
+        fs::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes));
     random.doing(|| "read /dev/urandom".into())?;
     let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     write_private(file, &secret)?;
@@ -76,7 +87,12 @@ pub(crate) fn write_private(file: &Path, text: &str) -> Result<()> {
     let aside = PathBuf::from(format!("{}.new", file.display()));
     let write = || {
         let mut options = fs::File::options();
-        let mut new = options.create(true).truncate(true).write(true).mode(0o600).open(&aside)?;
+        let mut new = options
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&aside)?;
         std::io::Write::write_all(&mut new, text.as_bytes())?;
         new.sync_all()?;
         fs::rename(&aside, file)
@@ -105,6 +121,9 @@ http:
   addr: 10.0.15.10:5000
   secret: 00ff
 "#;
-        assert_eq!(config(Path::new("/var/lib/tandem/registry"), listen, "00ff"), expected);
+        assert_eq!(
+            config(Path::new("/var/lib/tandem/registry"), listen, "00ff"),
+            expected
+        );
     }
 }

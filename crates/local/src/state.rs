@@ -21,14 +21,25 @@ pub(crate) struct Lock {
 
 /// Creates the directory if there is none; refuses one full of other things.
 pub(crate) fn create(directory: &Path) -> Result<()> {
-    let make = || fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    let make = || {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+    };
     make().doing(|| format!("create {}", directory.display()))?;
     if !is_ours(directory)? {
-        return Err(Refusal::NotOurs { path: directory.into() }.into());
+        return Err(Refusal::NotOurs {
+            path: directory.into(),
+        }
+        .into());
     }
     let marker = directory.join(MARKER);
-    fs::write(&marker, "State of a Tandem cluster; `tandem down --purge` removes it.\n")
-        .doing(|| format!("write {}", marker.display()))
+    fs::write(
+        &marker,
+        "State of a Tandem cluster; `tandem down --purge` removes it.\n",
+    )
+    .doing(|| format!("write {}", marker.display()))
 }
 
 /// Marked as ours, or empty.
@@ -40,10 +51,20 @@ fn is_ours(directory: &Path) -> Result<bool> {
 /// Takes the lock, or says `None` when somebody else has it.
 pub(crate) fn lock(directory: &Path) -> Result<Option<Lock>> {
     let path = directory.join(LOCK);
-    let mut file = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path).doing(|| format!("open {}", path.display()))?;
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .doing(|| format!("open {}", path.display()))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {
-            let mut note = || file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+            let mut note = || {
+                file.set_len(0)
+                    .and_then(|()| write!(file, "{}", std::process::id()))
+            };
             note().doing(|| format!("write {}", path.display()))?;
             Ok(Some(Lock { _file: file }))
         }
@@ -71,11 +92,16 @@ pub(crate) fn holder(directory: &Path) -> Option<u32> {
 /// Removes everything, the directory included, if it is ours.
 pub(crate) fn purge(directory: &Path) -> Result<()> {
     if !directory.join(MARKER).exists() {
-        return Err(Refusal::NotOurs { path: directory.into() }.into());
+        return Err(Refusal::NotOurs {
+            path: directory.into(),
+        }
+        .into());
     }
     let entries = fs::read_dir(directory).doing(|| format!("read {}", directory.display()))?;
     for entry in entries {
-        let path: PathBuf = entry.doing(|| format!("read {}", directory.display()))?.path();
+        let path: PathBuf = entry
+            .doing(|| format!("read {}", directory.display()))?
+            .path();
         // The marker goes last, so that an interrupted purge can be repeated.
         if path.file_name().is_none_or(|name| name != MARKER) {
             remove(&path)?;
@@ -84,13 +110,21 @@ pub(crate) fn purge(directory: &Path) -> Result<()> {
     remove(&directory.join(MARKER))?;
     // A mount point stays, empty.
     match fs::remove_dir(directory) {
-        Err(error) if error.kind() != ErrorKind::ResourceBusy => Err(error).doing(|| format!("remove {}", directory.display())),
+        Err(error) if error.kind() != ErrorKind::ResourceBusy => {
+            Err(error).doing(|| format!("remove {}", directory.display()))
+        }
         _ => Ok(()),
     }
 }
 
 fn remove(path: &Path) -> Result<()> {
-    let is_directory = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
-    let removed = if is_directory { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let is_directory = path
+        .symlink_metadata()
+        .is_ok_and(|metadata| metadata.is_dir());
+    let removed = if is_directory {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
     removed.doing(|| format!("remove {}", path.display()))
 }

@@ -20,7 +20,10 @@ pub struct NotASubnet(String);
 impl Subnet {
     /// `prefix` is cut to 32.
     pub const fn new(address: Ipv4Addr, prefix: u8) -> Self {
-        Subnet { address, prefix: if prefix > 32 { 32 } else { prefix } }
+        Subnet {
+            address,
+            prefix: if prefix > 32 { 32 } else { prefix },
+        }
     }
 
     pub fn prefix(self) -> u8 {
@@ -29,7 +32,10 @@ impl Subnet {
 
     /// The same network, by its lowest address.
     pub fn network(self) -> Subnet {
-        Subnet { address: Ipv4Addr::from_bits(self.address.to_bits() & self.mask()), ..self }
+        Subnet {
+            address: Ipv4Addr::from_bits(self.address.to_bits() & self.mask()),
+            ..self
+        }
     }
 
     pub fn overlaps(self, other: Subnet) -> bool {
@@ -45,7 +51,9 @@ impl Subnet {
     }
 
     fn mask(self) -> u32 {
-        u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0)
+        u32::MAX
+            .checked_shl(32 - u32::from(self.prefix))
+            .unwrap_or(0)
     }
 }
 
@@ -62,8 +70,15 @@ impl FromStr for Subnet {
     fn from_str(text: &str) -> Result<Self, NotASubnet> {
         let refuse = || NotASubnet(text.into());
         let (address, prefix) = text.split_once('/').unwrap_or((text, "32"));
-        let prefix = prefix.parse().ok().filter(|p| *p <= 32).ok_or_else(refuse)?;
-        Ok(Subnet { address: address.parse().map_err(|_| refuse())?, prefix })
+        let prefix = prefix
+            .parse()
+            .ok()
+            .filter(|p| *p <= 32)
+            .ok_or_else(refuse)?;
+        Ok(Subnet {
+            address: address.parse().map_err(|_| refuse())?,
+            prefix,
+        })
     }
 }
 

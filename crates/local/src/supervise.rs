@@ -27,12 +27,13 @@ use crate::state::Lock;
 use crate::subnet::Subnet;
 use crate::sweep::sweep;
 use crate::switch::Switch;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,9 +42,15 @@ use tokio::task::JoinSet;
 
 /// What the loops tell the supervisor.
 enum Event {
-    Node { number: u8, up: bool },
+    Node {
+        number: u8,
+        up: bool,
+    },
     Answering,
-    Asked { request: Request, answer: oneshot::Sender<Reply> },
+    Asked {
+        request: Request,
+        answer: oneshot::Sender<Reply>,
+    },
 }
 
 struct Supervisor {
@@ -63,11 +70,24 @@ struct Supervisor {
 
 /// Runs the cluster until it is told to stop, and cleans up after it. `lock` is
 /// held all the while; `ready` is called once, when everything answers.
-pub(crate) fn run(options: Options, lock: Lock, voice: Voice, ready: impl FnOnce() + 'static) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing(|| "start a runtime".into())?;
-    let ended = runtime.block_on(Supervisor::live(options.clone(), voice.clone(), Box::new(ready)));
+pub(crate) fn run(
+    options: Options,
+    lock: Lock,
+    voice: Voice,
+    ready: impl FnOnce() + 'static,
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .doing(|| "start a runtime".into())?;
+    let ended = runtime.block_on(Supervisor::live(
+        options.clone(),
+        voice.clone(),
+        Box::new(ready),
+    ));
     drop(runtime);
     let swept = sweep(&options);
+    reap();
     if swept.is_ok() {
         voice.say("everything is stopped; the state is kept");
     }
@@ -75,11 +95,28 @@ pub(crate) fn run(options: Options, lock: Lock, voice: Voice, ready: impl FnOnce
     ended.and(swept)
 }
 
+/// Takes note of the children that the sweep killed: until then they, and their
+/// namespaces, are still to be seen.
+fn reap() {
+    let patience = Instant::now() + Duration::from_secs(5);
+    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        if status == WaitStatus::StillAlive {
+            if Instant::now() > patience {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
 impl Supervisor {
     async fn live(options: Options, voice: Voice, ready: Box<dyn FnOnce()>) -> Result<()> {
         let handler = |kind| signal(kind).doing(|| "listen for signals".into());
-        let (mut interrupt, mut terminate, mut hangup) =
-            (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?, handler(SignalKind::hangup())?);
+        let (mut interrupt, mut terminate, mut hangup) = (
+            handler(SignalKind::interrupt())?,
+            handler(SignalKind::terminate())?,
+            handler(SignalKind::hangup())?,
+        );
         let (events, mut happened) = mpsc::unbounded_channel();
         let switch = Arc::new(Switch::build()?);
         let mut supervisor = Supervisor {
@@ -107,7 +144,10 @@ impl Supervisor {
                 }
             };
             match event {
-                Some(Event::Asked { request: Request::Down, answer }) => {
+                Some(Event::Asked {
+                    request: Request::Down,
+                    answer,
+                }) => {
                     let _ = answer.send(Reply::Running(supervisor.running(Vec::new())));
                     // The answer leaves before the runtime does.
                     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -130,7 +170,11 @@ impl Supervisor {
         self.keep("master", self.options.master(), "master")?;
         let registries = registry::both(&self.options);
         for registry in registries {
-            self.keep(registry.name, registry::prepare(&self.options, registry)?, "registry")?;
+            self.keep(
+                registry.name,
+                registry::prepare(&self.options, registry)?,
+                "registry",
+            )?;
         }
         for number in 1..=self.options.nodes {
             self.add(number)?;
@@ -145,7 +189,11 @@ impl Supervisor {
 
     fn keep(&mut self, name: &str, program: crate::options::Program, group: &str) -> Result<()> {
         let log = Log::open(&self.options.log_dir, name)?;
-        let role = Role { name: name.into(), program, group: Path::new(&self.options.cgroup).join(group) };
+        let role = Role {
+            name: name.into(),
+            program,
+            group: Path::new(&self.options.cgroup).join(group),
+        };
         let (name, voice) = (name.to_string(), self.voice.clone());
         self.loops.spawn(async move {
             keep(role, log, voice).await;
@@ -156,7 +204,8 @@ impl Supervisor {
 
     fn add(&mut self, number: u8) -> Result<()> {
         let node = self.options.node(number)?;
-        fs::create_dir_all(&node.state_dir).doing(|| format!("create {}", node.state_dir.display()))?;
+        fs::create_dir_all(&node.state_dir)
+            .doing(|| format!("create {}", node.state_dir.display()))?;
         let plan = Plan {
             name: node.name.clone(),
             address: Subnet::new(node.address, self.options.machine.prefix()),
@@ -165,7 +214,8 @@ impl Supervisor {
             agent: self.options.agent(&node, memory_share(self.options.nodes)?),
         };
         let log = Log::open(&self.options.log_dir, &node.name)?;
-        let (switch, voice, events) = (self.switch.clone(), self.voice.clone(), self.events.clone());
+        let (switch, voice, events) =
+            (self.switch.clone(), self.voice.clone(), self.events.clone());
         let name = node.name.clone();
         self.loops.spawn(async move {
             let tell = move |up| {
@@ -184,15 +234,22 @@ impl Supervisor {
                 if let Some((node, is_up)) = self.nodes.get_mut(&number) {
                     *is_up = up;
                     if up {
-                        self.voice.say(&format!("{} is up at {}", node.name, node.address));
+                        self.voice
+                            .say(&format!("{} is up at {}", node.name, node.address));
                     }
                 }
                 self.route();
             }
             Event::Answering => self.answering = true,
-            Event::Asked { request: Request::Nodes { count, attributes }, answer } => self.grow(count, attributes, answer),
+            Event::Asked {
+                request: Request::Nodes { count, attributes },
+                answer,
+            } => self.grow(count, attributes, answer),
             // Handled where the supervisor ends.
-            Event::Asked { request: Request::Down, .. } => {}
+            Event::Asked {
+                request: Request::Down,
+                ..
+            } => {}
         }
         self.announce();
         self.answer_waiting();
@@ -201,7 +258,11 @@ impl Supervisor {
 
     /// The overlay is reached by the first node that lives.
     fn route(&mut self) {
-        let first = self.nodes.iter().find(|(_, (_, up))| *up).map(|(number, (node, _))| (*number, node.address));
+        let first = self
+            .nodes
+            .iter()
+            .find(|(_, (_, up))| *up)
+            .map(|(number, (node, _))| (*number, node.address));
         if self.routed == first.map(|(number, _)| number) {
             return;
         }
@@ -215,22 +276,31 @@ impl Supervisor {
         let all_up = self.answering && self.nodes.values().all(|(_, up)| *up);
         if let Some(ready) = self.ready.take_if(|_| all_up) {
             let (address, port) = (self.options.machine.address, self.options.ports.api);
-            self.voice.say(&format!("the cluster is up: {} nodes, http://{address}:{port}", self.nodes.len()));
+            self.voice.say(&format!(
+                "the cluster is up: {} nodes, http://{address}:{port}",
+                self.nodes.len()
+            ));
             ready();
         }
     }
 
     fn grow(&mut self, count: u8, attributes: Vec<Attribute>, answer: oneshot::Sender<Reply>) {
-        let missing: Vec<u8> = (1..=count).filter(|number| !self.nodes.contains_key(number)).collect();
-        if !missing.is_empty() {
-            self.options.attributes.extend(attributes);
-            self.options.nodes = count;
-        }
+        let missing: Vec<u8> = (1..=count)
+            .filter(|number| !self.nodes.contains_key(number))
+            .collect();
         // Those that cannot be are refused before any is added.
-        let refused = missing.iter().find_map(|number| self.options.node(*number).err());
+        let refused = missing
+            .iter()
+            .find_map(|number| self.options.node(*number).err());
         let added = match refused {
             Some(refusal) => Err(refusal.into()),
-            None => missing.iter().try_for_each(|number| self.add(*number)),
+            None => {
+                if !missing.is_empty() {
+                    self.options.attributes.extend(attributes);
+                    self.options.nodes = count;
+                }
+                missing.iter().try_for_each(|number| self.add(*number))
+            }
         };
         match added {
             Ok(()) => self.waiting.push((missing, answer)),
@@ -242,7 +312,9 @@ impl Supervisor {
 
     fn answer_waiting(&mut self) {
         let is_up = |number: &u8| self.nodes.get(number).is_some_and(|(_, up)| *up);
-        let (done, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(asked, _)| asked.iter().all(is_up));
+        let (done, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|(asked, _)| asked.iter().all(is_up));
         self.waiting = waiting;
         for (added, answer) in done {
             // Who asked may have gone.
@@ -251,11 +323,18 @@ impl Supervisor {
     }
 
     fn running(&self, added: Vec<u8>) -> Running {
-        let member = |(node, up): &(Node, bool)| Member { name: node.name.clone(), address: node.address, up: *up };
+        let member = |(node, up): &(Node, bool)| Member {
+            name: node.name.clone(),
+            address: node.address,
+            up: *up,
+        };
         Running {
             pid: std::process::id(),
             nodes: self.nodes.values().map(member).collect(),
-            added: added.iter().filter_map(|number| Some(self.nodes.get(number)?.0.name.clone())).collect(),
+            added: added
+                .iter()
+                .filter_map(|number| Some(self.nodes.get(number)?.0.name.clone()))
+                .collect(),
         }
     }
 
@@ -286,7 +365,8 @@ async fn answer(stream: UnixStream, events: mpsc::UnboundedSender<Event>) {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(reader.take(REQUEST_MAX));
-    if !matches!(tokio::time::timeout(Duration::from_secs(5), reader.read_line(&mut line)).await, Ok(Ok(count)) if count > 0) {
+    if !matches!(tokio::time::timeout(Duration::from_secs(5), reader.read_line(&mut line)).await, Ok(Ok(count)) if count > 0)
+    {
         return;
     }
     let reply = match serde_json::from_str(&line) {
@@ -294,7 +374,9 @@ async fn answer(stream: UnixStream, events: mpsc::UnboundedSender<Event>) {
         Ok(request) => {
             let (answer, answered) = oneshot::channel();
             let _ = events.send(Event::Asked { request, answer });
-            answered.await.unwrap_or_else(|_| Reply::Failed("it is stopping".into()))
+            answered
+                .await
+                .unwrap_or_else(|_| Reply::Failed("it is stopping".into()))
         }
     };
     if let Ok(text) = serde_json::to_string(&reply) {

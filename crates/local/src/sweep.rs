@@ -26,8 +26,14 @@ pub(crate) fn sweep(options: &Options) -> Result<()> {
 /// Only kinds that nobody but us mounts there: an operator may well have put a
 /// disk of his own below the state directory.
 fn unmount_below(directory: &Path) -> Result<()> {
-    let text = fs::read_to_string("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo".into())?;
-    let ours: Vec<PathBuf> = text.lines().filter_map(mount).filter(|mount| mount.is_ours(directory)).map(|m| m.point).collect();
+    let text =
+        fs::read_to_string("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo".into())?;
+    let ours: Vec<PathBuf> = text
+        .lines()
+        .filter_map(mount)
+        .filter(|mount| mount.is_ours(directory))
+        .map(|m| m.point)
+        .collect();
     for point in ours.iter().rev() {
         unmount(point, UnmountFlags::DETACH).doing(|| format!("unmount {}", point.display()))?;
     }
@@ -42,7 +48,8 @@ struct Mount {
 
 impl Mount {
     fn is_ours(&self, directory: &Path) -> bool {
-        let kind = self.kind == "overlay" || self.kind == "nsfs" || self.source.starts_with("/dev/loop");
+        let kind =
+            self.kind == "overlay" || self.kind == "nsfs" || self.source.starts_with("/dev/loop");
         kind && self.point != directory && self.point.starts_with(directory)
     }
 }
@@ -51,7 +58,11 @@ fn mount(line: &str) -> Option<Mount> {
     let (left, right) = line.split_once(" - ")?;
     let mut right = right.split(' ');
     let point = left.split(' ').nth(4)?.replace("\\040", " ");
-    Some(Mount { point: point.into(), kind: right.next()?.into(), source: right.next()?.into() })
+    Some(Mount {
+        point: point.into(),
+        kind: right.next()?.into(),
+        source: right.next()?.into(),
+    })
 }
 
 /// Loop devices go by themselves with their last mount, a moment after the node;
@@ -63,7 +74,9 @@ fn detach_loops(directory: &Path) -> Result<()> {
         if left.is_empty() || Instant::now() > patience {
             return match left.first() {
                 None => Ok(()),
-                Some((device, _)) => Err(crate::error::Error::Stuck { left: device.display().to_string() }),
+                Some((device, _)) => Err(crate::error::Error::Stuck {
+                    left: device.display().to_string(),
+                }),
             };
         }
         for (device, _) in &left {
@@ -82,7 +95,8 @@ pub(crate) fn loops(directory: &Path) -> Vec<(PathBuf, PathBuf)> {
     let with_file = devices.filter_map(|device| {
         let file = fs::read_to_string(device.path().join("loop/backing_file")).ok()?;
         let file = PathBuf::from(file.trim().trim_end_matches(" (deleted)"));
-        file.starts_with(directory).then(|| (Path::new("/dev").join(device.file_name()), file))
+        file.starts_with(directory)
+            .then(|| (Path::new("/dev").join(device.file_name()), file))
     });
     with_file.collect()
 }

@@ -30,20 +30,28 @@ pub fn up(options: &Options, detach: bool) -> Result<Up> {
         return Err(Error::NotMainThread);
     }
     check::root()?;
-    options.node(options.nodes)?;
+    options.check()?;
     state::create(&options.state_dir)?;
     let lock = match lock_or_ask(options)? {
         Free(lock) => lock,
         Taken(running) => return Ok(Up::Running(running)),
     };
-    fs::create_dir_all(&options.log_dir).doing(|| format!("create {}", options.log_dir.display()))?;
+    fs::create_dir_all(&options.log_dir)
+        .doing(|| format!("create {}", options.log_dir.display()))?;
     sweep::sweep(options)?;
     check::all(options)?;
     if detach {
         drop(lock);
-        return Ok(Up::Detached { pid: detach::start(options)? });
+        return Ok(Up::Detached {
+            pid: detach::start(options)?,
+        });
     }
-    supervise::run(options.clone(), lock, Voice::new(&options.log_dir, true)?, || ())?;
+    supervise::run(
+        options.clone(),
+        lock,
+        Voice::new(&options.log_dir, true)?,
+        || (),
+    )?;
     Ok(Up::Stopped)
 }
 
@@ -56,7 +64,10 @@ use Claim::{Free, Taken};
 /// The lock; or, where a supervisor has it, that supervisor's answer. One that is
 /// just starting or stopping is waited for.
 fn lock_or_ask(options: &Options) -> Result<Claim> {
-    let request = Request::Nodes { count: options.nodes, attributes: options.attributes.clone() };
+    let request = Request::Nodes {
+        count: options.nodes,
+        attributes: options.attributes.clone(),
+    };
     let patience = Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(lock) = state::lock(&options.state_dir)? {
@@ -66,7 +77,10 @@ fn lock_or_ask(options: &Options) -> Result<Claim> {
             return Ok(Taken(running));
         }
         if Instant::now() > patience {
-            return Err(Refusal::Busy { state_dir: options.state_dir.clone() }.into());
+            return Err(Refusal::Busy {
+                state_dir: options.state_dir.clone(),
+            }
+            .into());
         }
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -5,7 +5,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::fs::{CWD, FlockOperation, flock};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change, move_mount, open_tree,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change,
+    move_mount, open_tree,
 };
 use rustix::process::{Signal, set_parent_process_death_signal};
 use std::fs::{self, File};
@@ -20,20 +21,52 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Runs one case in a new machine and removes what only the outside can.
 pub fn run(name: &str) -> bool {
-    let lock = File::create("/run/lock/tandem-local-test.lock").expect("create the lock of all such tests");
+    let lock = File::create("/run/lock/tandem-local-test.lock")
+        .expect("create the lock of all such tests");
     flock(&lock, FlockOperation::LockExclusive).expect("take the lock of all such tests");
     let base = format!("tandem-local-test-{}", std::process::id());
     let began = Instant::now();
-    let status = Command::new(SELF).args(["machine", name, &base]).status().expect("start a machine");
-    println!("test {name} ... {} ({:.1} s)", if status.success() { "ok" } else { "FAILED" }, began.elapsed().as_secs_f32());
+    let mut child = Command::new(SELF)
+        .args(["machine", name, &base])
+        .spawn()
+        .expect("start a machine");
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("wait for the machine") {
+            break status;
+        }
+        if began.elapsed() > Duration::from_secs(300) {
+            // All of the machine goes with it; the next turn sees its status.
+            let _ = child.kill();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    println!(
+        "test {name} ... {} ({:.1} s)",
+        if status.success() { "ok" } else { "FAILED" },
+        began.elapsed().as_secs_f32()
+    );
     if !status.success() {
-        for log in fs::read_dir(directory(&base).join("log")).into_iter().flatten().flatten() {
-            println!("--- {}\n{}", log.path().display(), fs::read_to_string(log.path()).unwrap_or_default());
+        for log in fs::read_dir(directory(&base).join("log"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            println!(
+                "--- {}\n{}",
+                log.path().display(),
+                fs::read_to_string(log.path()).unwrap_or_default()
+            );
         }
     }
     let _ = fs::remove_dir_all(directory(&base));
-    let roots = fs::read_dir(CGROUPS).into_iter().flatten().flatten().map(|entry| entry.path());
-    roots.chain([CGROUPS.into()]).for_each(|root| remove_cgroups(&root.join(&base)));
+    let roots = fs::read_dir(CGROUPS)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    roots
+        .chain([CGROUPS.into()])
+        .for_each(|root| remove_cgroups(&root.join(&base)));
     status.success()
 }
 
@@ -56,20 +89,43 @@ fn remove_cgroups(directory: &Path) {
 /// Between the tests and the machine: leaves for new namespaces and waits.
 pub fn build(name: &str, base: &str) -> ExitCode {
     set_parent_process_death_signal(Some(Signal::KILL)).expect("end with the tests");
-    let all = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
+    let all = CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC;
     unshare(all).expect("make namespaces");
-    let status = Command::new(SELF).args(["machine-init", name, base]).status().expect("start its init");
+    let status = Command::new(SELF)
+        .args(["machine-init", name, base])
+        .status()
+        .expect("start its init");
     ExitCode::from(u8::from(!status.success()))
 }
 
 /// Process 1 of the machine: furnishes it, starts the case, and reaps orphans.
 pub fn init(name: &str, base: &str) -> ExitCode {
     set_parent_process_death_signal(Some(Signal::KILL)).expect("end with the tests");
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).expect("private mounts");
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .expect("private mounts");
     mount("proc", "/proc", "proc", MountFlags::empty(), None).expect("mount /proc");
-    let cgroups = open_tree(CWD, CGROUPS, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE).expect("copy cgroup mounts");
+    let cgroups = open_tree(
+        CWD,
+        CGROUPS,
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE,
+    )
+    .expect("copy cgroup mounts");
     mount("sysfs", "/sys", "sysfs", MountFlags::empty(), None).expect("mount /sys");
-    move_mount(cgroups, "", CWD, CGROUPS, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).expect("carry cgroup mounts over");
+    move_mount(
+        cgroups,
+        "",
+        CWD,
+        CGROUPS,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .expect("carry cgroup mounts over");
     mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), None).expect("mount /run");
     for line in [
         "ip link set lo up",
@@ -83,13 +139,19 @@ pub fn init(name: &str, base: &str) -> ExitCode {
     ] {
         sh(line);
     }
-    let case = Command::new(SELF).args(["machine-case", name, base]).spawn().expect("start the case");
+    let case = Command::new(SELF)
+        .args(["machine-case", name, base])
+        .spawn()
+        .map(|child| child.id())
+        .expect("start the case");
     loop {
         match waitpid(None, None) {
-            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw().unsigned_abs() == case.id() => {
+            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw().unsigned_abs() == case => {
                 return ExitCode::from(u8::from(code != 0));
             }
-            Ok(WaitStatus::Signaled(pid, ..)) if pid.as_raw().unsigned_abs() == case.id() => return ExitCode::FAILURE,
+            Ok(WaitStatus::Signaled(pid, ..)) if pid.as_raw().unsigned_abs() == case => {
+                return ExitCode::FAILURE;
+            }
             _ => {}
         }
     }
@@ -112,8 +174,14 @@ impl Machine {
 exec busybox httpd -f -p 9000 -h {state}";
         let www = www.display().to_string();
         let master = ["busybox", "httpd", "-f", "-p", "{address}:8080", "-h", &www];
-        let roles = Roles { master: Program::new(master), agent: Program::new(["/bin/sh", "-c", agent]) };
-        let ready = Ready { address: "10.0.15.10:8080".parse().expect("an address"), path: "/ping".into() };
+        let roles = Roles {
+            master: Program::new(master),
+            agent: Program::new(["/bin/sh", "-c", agent]),
+        };
+        let ready = Ready {
+            address: "10.0.15.10:8080".parse().expect("an address"),
+            path: "/ping".into(),
+        };
         let options = Options {
             state_dir: directory.join("state"),
             log_dir: directory.join("log"),
@@ -142,9 +210,23 @@ exec busybox httpd -f -p 9000 -h {state}";
 
     /// Pids in a cgroup of the cluster, as `n1/init`.
     pub fn members(&self, group: &str) -> Vec<i32> {
-        let of = |root: PathBuf| fs::read_to_string(root.join(&self.options.cgroup).join(group).join("cgroup.procs")).ok();
-        let roots = fs::read_dir(CGROUPS).into_iter().flatten().flatten().map(|entry| entry.path());
-        let text = roots.chain([CGROUPS.into()]).find_map(of).unwrap_or_default();
+        let of = |root: PathBuf| {
+            fs::read_to_string(
+                root.join(&self.options.cgroup)
+                    .join(group)
+                    .join("cgroup.procs"),
+            )
+            .ok()
+        };
+        let roots = fs::read_dir(CGROUPS)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path());
+        let text = roots
+            .chain([CGROUPS.into()])
+            .find_map(of)
+            .unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
@@ -154,17 +236,21 @@ exec busybox httpd -f -p 9000 -h {state}";
 
     /// What a node's agent wrote down.
     pub fn noted(&self, node: &str, what: &str) -> Option<String> {
-        let text = fs::read_to_string(self.options.state_dir.join("nodes").join(node).join(what)).ok()?;
+        let text =
+            fs::read_to_string(self.options.state_dir.join("nodes").join(node).join(what)).ok()?;
         Some(text.trim().to_string()).filter(|text| !text.is_empty())
     }
 
     /// The node answers from the machine.
     pub fn answers(&self, number: u8) -> bool {
-        get(&format!("10.0.15.{}:9000", 10 + number), "/hostname").is_some_and(|body| body.trim() == format!("10.0.15.{}", 10 + number))
+        get(&format!("10.0.15.{}:9000", 10 + number), "/hostname")
+            .is_some_and(|body| body.trim() == format!("10.0.15.{}", 10 + number))
     }
 
     pub fn wait_for_nodes(&self, numbers: std::ops::RangeInclusive<u8>) {
-        wait_until(&format!("nodes {numbers:?} to answer"), || numbers.clone().all(|number| self.answers(number)));
+        wait_until(&format!("nodes {numbers:?} to answer"), || {
+            numbers.clone().all(|number| self.answers(number))
+        });
     }
 
     /// Runs a command in a node.
@@ -176,14 +262,26 @@ exec busybox httpd -f -p 9000 -h {state}";
 
 /// What a shell line printed; it must succeed.
 pub fn sh(line: &str) -> String {
-    let output = Command::new("/bin/sh").args(["-c", line]).output().expect("start a shell");
-    assert!(output.status.success(), "{line}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("/bin/sh")
+        .args(["-c", line])
+        .output()
+        .expect("start a shell");
+    assert!(
+        output.status.success(),
+        "{line}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).trim().to_string()
 }
 
 /// The body of a page, if it is there.
 pub fn get(address: &str, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&address.parse().expect("an address"), Duration::from_secs(1)).ok()?;
+    let mut stream = TcpStream::connect_timeout(
+        &address.parse().expect("an address"),
+        Duration::from_secs(1),
+    )
+    .ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
     let mut text = String::new();
@@ -201,11 +299,17 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
 }
 
 pub fn kill(pid: i32) {
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("kill");
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .expect("kill");
 }
 
 /// Zombies do not live.
 pub fn lives(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
 }
