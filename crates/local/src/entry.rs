@@ -4,6 +4,7 @@ use crate::error::{Doing, Error, Result, chain};
 use crate::{cgroup, detach, node_init};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,8 @@ pub fn reexec() -> Option<ExitCode> {
     Some(match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}: {}", door.display(), chain(&error));
+            // Whoever listened may be gone, which is then the reason for the error.
+            let _ = writeln!(std::io::stderr(), "{}: {}", door.display(), chain(&error));
             ExitCode::FAILURE
         }
     })

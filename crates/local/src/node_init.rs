@@ -161,7 +161,10 @@ fn keep_agent(plan: &Plan) -> Result<()> {
             Err(error) => chain(&error),
         };
         let pause = backoff.after(began.elapsed());
-        eprintln!(
+        // Not `eprintln`, which panics where the supervisor, our reader, was killed; the
+        // other thread must come to its end then.
+        let _ = writeln!(
+            std::io::stderr(),
             "{}: agent ended ({ended}); starting it again in {} ms",
             plan.name,
             pause.as_millis()

@@ -5,8 +5,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::fs::{CWD, FlockOperation, flock};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change,
-    move_mount, open_tree,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
+    mount_change, move_mount, open_tree, unmount,
 };
 use rustix::process::{Signal, set_parent_process_death_signal};
 use std::fs::{self, File};
@@ -34,9 +34,10 @@ pub fn run(name: &str) -> bool {
         if let Some(status) = child.try_wait().expect("wait for the machine") {
             break status;
         }
-        if began.elapsed() > Duration::from_secs(300) {
-            // All of the machine goes with it; the next turn sees its status.
+        if began.elapsed() > Duration::from_secs(150) {
+            // All of the machine goes with it, once nothing is frozen; the next turn sees its status.
             let _ = child.kill();
+            thaw(&Path::new(CGROUPS).join("freezer").join(&base));
         }
         std::thread::sleep(Duration::from_millis(10));
     };
@@ -72,6 +73,15 @@ pub fn run(name: &str) -> bool {
 
 fn directory(base: &str) -> PathBuf {
     Path::new("/var/tmp").join(base)
+}
+
+fn thaw(directory: &Path) {
+    let _ = fs::write(directory.join("freezer.state"), "THAWED");
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            thaw(&entry.path());
+        }
+    }
 }
 
 fn remove_cgroups(directory: &Path) {
@@ -110,6 +120,7 @@ pub fn init(name: &str, base: &str) -> ExitCode {
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )
     .expect("private mounts");
+    forget_foreign_mounts();
     mount("proc", "/proc", "proc", MountFlags::empty(), None).expect("mount /proc");
     let cgroups = open_tree(
         CWD,
@@ -154,6 +165,24 @@ pub fn init(name: &str, base: &str) -> ExitCode {
             }
             _ => {}
         }
+    }
+}
+
+/// Mounts of other tests that the new namespace holds copies of: they would keep
+/// those tests from cleaning up, and vanish while ours run.
+fn forget_foreign_mounts() {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read mounts");
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let foreign: Vec<&str> = points
+        .filter(|point| {
+            ["/tmp/", "/var/", "/run/"]
+                .iter()
+                .any(|start| point.starts_with(start))
+        })
+        .collect();
+    for point in foreign.iter().rev() {
+        // It may just have gone.
+        let _ = unmount(*point, UnmountFlags::DETACH);
     }
 }
 
