@@ -253,6 +253,12 @@ fn an_unhealthy_instance_is_killed_and_replaced() {
     cluster.sick.clear();
     cluster.stubborn.clear();
     cluster.settle();
+    assert_eq!(
+        cluster.show("/web"),
+        "",
+        "sickness counts towards the backoff"
+    );
+    cluster.pass(Millis(1000));
     assert_eq!(cluster.show("/web"), "n1:running");
     assert_ne!(cluster.active("/web"), old);
 }
