@@ -94,7 +94,9 @@ impl Player {
                 self.world.add_machine(machine);
                 self.tick(Millis(100))?;
             }
-            ["put", app, options @ ..] => self.ask(Request::Put(id(app)?, spec(options)?), force)?,
+            ["put", app, options @ ..] => {
+                self.ask(Request::Put(id(app)?, spec(options)?.into()), force)?
+            }
             ["scale", app, n] => self.ask(Request::Scale(id(app)?, number(n)? as u32), force)?,
             ["remove", app] => self.ask(Request::Remove(id(app)?), force)?,
             ["restart", app] => self.ask(Request::Restart(id(app)?), force)?,
@@ -197,13 +199,12 @@ impl Player {
     fn show(&mut self) {
         for paper in &self.world.machines {
             let processes = paper.kernel.processes.iter();
-            let name = |id: &model::InstanceId| {
-                let state = self.world.master.as_ref().map(Master::durable)?;
-                state.instance(*id).map(name)
-            };
             let names: Vec<String> = processes
                 .filter(|(_, process)| process.since.is_some())
-                .map(|(id, _)| name(id).unwrap_or_else(|| id.to_string()))
+                .map(|(id, _)| match self.story.name_of(*id) {
+                    Some(name) => name.to_owned(),
+                    None => id.to_string(),
+                })
                 .collect();
             let what = match (paper.powered, names.is_empty()) {
                 (false, _) => "off".to_owned(),
@@ -255,7 +256,7 @@ fn millis(text: &str) -> Result<Millis, Fault> {
     }
 }
 
-fn option<'a>(word: &'a str) -> (&'a str, &'a str) {
+fn option(word: &str) -> (&str, &str) {
     word.split_once('=').unwrap_or((word, ""))
 }
 

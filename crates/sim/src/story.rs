@@ -36,6 +36,11 @@ impl Story {
         lines
     }
 
+    /// What an instance was called when it was last told of.
+    pub fn name_of(&self, id: InstanceId) -> Option<&str> {
+        self.instances.get(&id).map(|(name, ..)| name.as_str())
+    }
+
     fn nodes(&mut self, state: &State, lines: &mut Vec<String>) {
         for node in state.nodes() {
             let is = (node.presence == Presence::Here, node.draining);

@@ -13,7 +13,8 @@ use crate::story::Story;
 use crate::world::{Master, Request, World, code};
 
 /// What went wrong under a seed, and all that had happened.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{transcript}seed {seed}: {why}")]
 pub struct Broken {
     pub seed: u64,
     pub why: String,
@@ -181,7 +182,7 @@ impl Walk {
                     spec.instances = spec.instances.min(1);
                     spec.mounts.extend(mount("pg").ok());
                 }
-                Request::Put(app, spec)
+                Request::Put(app, spec.into())
             }
             5 | 6 => {
                 let most = match app.name() {

@@ -102,10 +102,8 @@ impl Watch {
         for instance in runnable {
             for claim in claims(instance) {
                 if let Some(other) = holders.insert(claim.clone(), instance.id) {
-                    self.violations.insert(format!(
-                        "{other} and {} both hold {claim}",
-                        instance.id
-                    ));
+                    self.violations
+                        .insert(format!("{other} and {} both hold {claim}", instance.id));
                 }
             }
         }
@@ -144,16 +142,14 @@ impl Watch {
 
     fn ladder(&mut self, durable: &State) {
         for instance in durable.instances() {
-            let is = (
-                instance.rung,
-                instance.placement.node,
-                instance.app.clone(),
-            );
+            let is = (instance.rung, instance.placement.node, instance.app.clone());
             if let Some(was) = self.climbed.insert(instance.id, is.clone())
                 && (is.0 < was.0 || (&is.1, &is.2) != (&was.1, &was.2))
             {
-                self.violations
-                    .insert(format!("instance {} went from {was:?} to {is:?}", instance.id));
+                self.violations.insert(format!(
+                    "instance {} went from {was:?} to {is:?}",
+                    instance.id
+                ));
             }
         }
     }

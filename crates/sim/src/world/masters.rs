@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use model::ids::{ClusterId, Epoch, Incarnation, InstanceId, NodeId, Revision};
 use model::session::{FromAgent, FromMaster, Hello, Welcome};
-use model::{
-    AppId, AppSpec, Directory, Draft, Millis, State, Time, Tip, Touched, Transaction,
-};
+use model::{AppId, AppSpec, Directory, Draft, Millis, State, Time, Tip, Touched, Transaction};
 use planner::leader::{self, Agenda, Budget, More};
 use planner::request::{self, Force, Kill};
 use planner::{derive, presence, session};
@@ -58,7 +56,7 @@ enum Outgoing {
 /// What a client asks for.
 #[derive(Clone, Debug)]
 pub enum Request {
-    Put(AppId, AppSpec),
+    Put(AppId, Box<AppSpec>),
     Scale(AppId, u32),
     Remove(AppId),
     Restart(AppId),
@@ -123,7 +121,7 @@ impl Request {
 
     fn decide(self, draft: &mut Draft, force: Force) -> Result<(), request::Refusal> {
         match self {
-            Self::Put(app, spec) => request::put_app(draft, app, spec, force).map(drop),
+            Self::Put(app, spec) => request::put_app(draft, app, *spec, force).map(drop),
             Self::Scale(app, n) => request::scale(draft, &app, n, force).map(drop),
             Self::Remove(app) => request::remove_app(draft, &app, force).map(drop),
             Self::Restart(app) => request::restart_app(draft, &app, force).map(drop),
@@ -341,8 +339,7 @@ impl World {
 
     fn greeted(&mut self, machine: usize, connection: u64, hello: &Hello) {
         let identity = self.machines[machine].machine.name.clone();
-        let Some((answer, revision)) =
-            self.decide(|draft| session::hello(draft, hello, &identity))
+        let Some((answer, revision)) = self.decide(|draft| session::hello(draft, hello, &identity))
         else {
             return;
         };
