@@ -4,6 +4,7 @@
 //! > node n1 mem=4096                 a machine with an agent is switched on
 //! > put /web instances=2 mem=128     also cpus= port= volume= v= (a label) grace= (ms) checked
 //! > scale /web 3 | remove /web | restart /web      each may end with force
+//! > remove volume pg | drain n1 | undrain n1
 //! > kill n1 | start n1               its power goes, comes back
 //! > crash master | start master      likewise with the log's volatile end
 //! > crash agent n1 | start agent n1
@@ -14,7 +15,7 @@
 //! > show                             what runs where
 //! ```
 
-use model::ids::{AppId, VolumeId};
+use model::ids::{AppId, NodeId, VolumeId};
 use model::instance::Health;
 use model::quantity::Quantity;
 use model::spec::{
@@ -98,6 +99,12 @@ impl Player {
                 self.ask(Request::Put(id(app)?, spec(options)?.into()), force)?
             }
             ["scale", app, n] => self.ask(Request::Scale(id(app)?, number(n)? as u32), force)?,
+            ["remove", "volume", name] => {
+                let volume = VolumeId::parse(name).map_err(|_| Fault::Word((*name).to_owned()))?;
+                self.ask(Request::RemoveVolume(volume), force)?;
+            }
+            ["drain", node] => self.ask(Request::Drain(self.node(node)?), force)?,
+            ["undrain", node] => self.ask(Request::Undrain(self.node(node)?), force)?,
             ["remove", app] => self.ask(Request::Remove(id(app)?), force)?,
             ["restart", app] => self.ask(Request::Restart(id(app)?), force)?,
             ["crash", "master"] => self.world.crash_master(),
@@ -219,6 +226,13 @@ impl Player {
     fn machine(&self, name: &str) -> Result<usize, Fault> {
         let found = self.world.machine_named(name);
         found.ok_or_else(|| Fault::Nothing(format!("node {name}")))
+    }
+
+    fn node(&self, name: &str) -> Result<NodeId, Fault> {
+        let state = self.world.master.as_ref().map(Master::durable);
+        let node = state.and_then(|state| state.node_named(name));
+        let node = node.ok_or_else(|| Fault::Nothing(format!("node {name}")))?;
+        Ok(node.id)
     }
 
     /// The instance that a script means by `/web.0`: the newest in that slot that has not ended.
@@ -350,7 +364,8 @@ pub fn mount(name: &str) -> Result<Mount, Fault> {
     })
 }
 
-fn check() -> HealthCheck {
+/// One failure is enough.
+pub fn check() -> HealthCheck {
     HealthCheck {
         probe: Probe::Tcp {
             port: ProbePort::Number(80),

@@ -12,7 +12,7 @@ mod wire;
 use std::collections::BTreeMap;
 
 use model::ids::{InstanceId, Revision};
-use model::instance::Exit;
+use model::instance::{Exit, Health};
 use model::{Machine, Millis, Time};
 use node::Action;
 
@@ -72,6 +72,12 @@ enum Event {
         machine: usize,
         instance: InstanceId,
         exit: Exit,
+    },
+    /// A process's checks pass or fail from now on.
+    Turns {
+        machine: usize,
+        instance: InstanceId,
+        health: Health,
     },
     AgentStarts {
         machine: usize,
@@ -165,6 +171,11 @@ impl World {
                 instance,
                 exit,
             } => self.ends(machine, instance, exit),
+            Event::Turns {
+                machine,
+                instance,
+                health,
+            } => drop(self.becomes(machine, instance, health)),
             Event::AgentStarts { machine } => self.start_agent(machine),
             Event::Tick { run } => self.tick(run),
             Event::Lead { run } => self.lead(run),

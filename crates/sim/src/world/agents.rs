@@ -1,7 +1,7 @@
 //! The agents' side: what `agent` does around the deciders of `node`, on paper.
 
 use model::ids::InstanceId;
-use model::instance::{Exit, ExitStatus};
+use model::instance::{Exit, ExitStatus, Health};
 use model::session::{FromAgent, FromMaster};
 use model::sighting::Subject;
 use model::{Millis, Time};
@@ -268,6 +268,15 @@ impl World {
         match action {
             Action::Start { instance } => {
                 self.watch.started(*instance);
+                if self.machines[machine].is_checked(*instance) {
+                    let turns = Event::Turns {
+                        machine,
+                        instance: *instance,
+                        health: Health::Healthy,
+                    };
+                    let span = self.pace.span(100);
+                    self.after(span, turns);
+                }
                 if self.pace.mishap(60) {
                     let span = self.pace.span(3000);
                     self.end_later(machine, span, *instance, code(1));
@@ -309,7 +318,7 @@ impl World {
     }
 
     /// A process's health as the checks see it; false when there is no such process.
-    pub fn becomes(&mut self, machine: usize, instance: InstanceId, health: model::Health) -> bool {
+    pub fn becomes(&mut self, machine: usize, instance: InstanceId, health: Health) -> bool {
         let paper = &mut self.machines[machine];
         let Some(process) = paper.kernel.processes.get_mut(&instance) else {
             return false;
