@@ -20,7 +20,7 @@ use crate::ids::{
     AppId, ClusterId, DeploymentId, Epoch, InstanceId, NodeId, Revision, Version, VolumeId,
 };
 use crate::instance::{Exit, Health, Holding, Instance, Rung};
-use crate::machine::NodeRecord;
+use crate::machine::{NodeRecord, Resources};
 use crate::records::Record;
 use crate::slots::Slots;
 use crate::spec::AppSpec;
@@ -353,8 +353,21 @@ impl State {
                 self.drawn = header.drawn;
             }
             Record::Token(token) => drop(self.tokens.insert(token.digest.clone(), token)),
-            Record::Node(node) => self.put_node(*node),
-            Record::App(app) => self.put_app(*app),
+            // What is counted is counted again from the instances.
+            Record::Node(node) => self.put_node(NodeRecord {
+                used: Resources::default(),
+                instances: Default::default(),
+                ports: Default::default(),
+                fingerprint: 0,
+                ..*node
+            }),
+            Record::App(app) => self.put_app(App {
+                instances: Default::default(),
+                slots: Default::default(),
+                counters: Default::default(),
+                on_nodes: Default::default(),
+                ..*app
+            }),
             Record::Volume(volume) => drop(self.volumes.insert(volume.id.clone(), *volume)),
             Record::Instance(instance) => self.put_instance(*instance),
             Record::Deployment(deployment) => {

@@ -135,7 +135,10 @@ pub(crate) fn settle(draft: &mut Draft, id: InstanceId) {
             draft.apply(Change::InstanceGone { instance: id });
         }
     } else if is_to_be_killed(instance) {
+        let app = instance.app.clone();
         stop::stop(draft, id, StopCause::Unhealthy);
+        // Marathon does not wait here; but what is always sick must not be started without end.
+        lengthen_delay(draft, &app);
     }
 }
 
@@ -158,11 +161,6 @@ fn account(draft: &mut Draft, instance: &Instance) {
         out_of_memory: false,
         last_line: None,
     });
-    let backoff = &app.spec.backoff;
-    let span = match app.delay {
-        Some(delay) => longer(delay.span, backoff.factor).min(backoff.max),
-        None => backoff.initial.min(backoff.max),
-    };
     let counts = exit.status != ExitStatus::Unknown && app.is_current(instance.version);
     let node = instance.placement.node;
     let hostname = draft.state().node(node).map(|n| n.machine.hostname.clone());
@@ -179,14 +177,28 @@ fn account(draft: &mut Draft, instance: &Instance) {
         failure: Box::new(failure),
     });
     if counts {
-        draft.apply(Change::AppDelay {
-            app: instance.app.clone(),
-            delay: Some(Delay {
-                span,
-                until: now + span,
-            }),
-        });
+        lengthen_delay(draft, &instance.app);
     }
+}
+
+/// Lets the app wait before its next start: its first delay, or the last one times the factor.
+fn lengthen_delay(draft: &mut Draft, id: &AppId) {
+    let now = draft.now();
+    let Some(app) = draft.state().app(id) else {
+        return;
+    };
+    let backoff = &app.spec.backoff;
+    let span = match app.delay {
+        Some(delay) => longer(delay.span, backoff.factor).min(backoff.max),
+        None => backoff.initial.min(backoff.max),
+    };
+    draft.apply(Change::AppDelay {
+        app: id.clone(),
+        delay: Some(Delay {
+            span,
+            until: now + span,
+        }),
+    });
 }
 
 fn longer(span: Millis, factor: Quantity) -> Millis {

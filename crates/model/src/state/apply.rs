@@ -404,14 +404,15 @@ impl State {
             .get_mut(instance.app_slot)
             .filter(|app| app.id == instance.app);
         let before = (app.as_ref().map(|app| instance.count(app)), instance.goal);
-        let (entry_before, ended_before) = (entry(instance), instance.has_ended());
+        let entry_before = entry(instance);
+        let (ended_before, runnable_before) = (instance.has_ended(), instance.is_runnable());
         change(instance);
         if let (Some(app), Some(count)) = (app, before.0) {
             let now = instance.count(app);
             app.subtract(instance.placement.node, &count);
             app.add(instance.placement.node, &now);
         }
-        if !ended_before && instance.has_ended() {
+        if runnable_before && !instance.is_runnable() {
             touched.freed.insert(instance.placement.node);
         }
         if instance.goal != before.1
@@ -422,6 +423,22 @@ impl State {
                 .wrapping_sub(entry_before)
                 .wrapping_add(entry(instance));
             touched.assignments.insert(instance.placement.node);
+        }
+        if instance.is_runnable() != runnable_before || instance.has_ended() != ended_before {
+            self.release_what_passed(id);
+        }
+    }
+
+    /// Claims of an instance that is no longer runnable are free for others.
+    fn release_what_passed(&mut self, id: InstanceId) {
+        let Some(instance) = self.instance(id).cloned() else {
+            return;
+        };
+        if instance.has_ended() {
+            self.release_volumes(&instance);
+        }
+        if !instance.is_runnable() {
+            self.release_claims(&instance);
         }
     }
 
@@ -482,6 +499,7 @@ impl State {
         touched_by(touched, &instance);
         touched.assignments.insert(instance.placement.node);
         touched.freed.insert(instance.placement.node);
+        self.release_volumes(&instance);
         self.release_claims(&instance);
         if let Some(app) = self
             .apps

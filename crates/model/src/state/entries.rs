@@ -76,16 +76,12 @@ impl State {
     pub(super) fn concerned(&self, change: &Change) -> Concerned {
         match change {
             Change::InstancePlaced { instance } => self.concerned_with(instance),
-            Change::InstanceGone { instance } => match self.instance(*instance) {
+            Change::InstanceGoal { instance, .. }
+            | Change::InstanceSeen { instance, .. }
+            | Change::InstanceGone { instance } => match self.instance(*instance) {
                 Some(instance) => self.concerned_with(instance),
                 None => Concerned::default(),
             },
-            Change::InstanceGoal { instance, .. } | Change::InstanceSeen { instance, .. } => {
-                Concerned {
-                    instances: vec![*instance],
-                    node: None,
-                }
-            }
             Change::NodeJoined { node, .. }
             | Change::NodeSeen { node, .. }
             | Change::NodeRemoved { node } => Concerned {
