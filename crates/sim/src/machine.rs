@@ -152,6 +152,12 @@ impl Paper {
         true
     }
 
+    /// Whether an instance that is assigned here has health checks.
+    pub fn is_checked(&self, id: InstanceId) -> bool {
+        let assigned = self.disk.remembered.assignment.whole.instances.get(&id);
+        assigned.is_some_and(|assigned| !assigned.spec.health_checks.is_empty())
+    }
+
     /// What an action does to disk and kernel; `Err`: why it could not.
     pub fn perform(&mut self, action: &Action, now: Time) -> Result<(), String> {
         let Self { disk, kernel, .. } = self;

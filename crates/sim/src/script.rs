@@ -4,6 +4,7 @@
 //! > node n1 mem=4096                 a machine with an agent is switched on
 //! > put /web instances=2 mem=128     also cpus= port= volume= v= (a label) grace= (ms) checked
 //! > scale /web 3 | remove /web | restart /web      each may end with force
+//! > remove volume pg | drain n1 | undrain n1
 //! > kill n1 | start n1               its power goes, comes back
 //! > crash master | start master      likewise with the log's volatile end
 //! > crash agent n1 | start agent n1
@@ -14,7 +15,7 @@
 //! > show                             what runs where
 //! ```
 
-use model::ids::{AppId, VolumeId};
+use model::ids::{AppId, NodeId, VolumeId};
 use model::instance::Health;
 use model::quantity::Quantity;
 use model::spec::{
@@ -94,8 +95,16 @@ impl Player {
                 self.world.add_machine(machine);
                 self.tick(Millis(100))?;
             }
-            ["put", app, options @ ..] => self.ask(Request::Put(id(app)?, spec(options)?), force)?,
+            ["put", app, options @ ..] => {
+                self.ask(Request::Put(id(app)?, spec(options)?.into()), force)?
+            }
             ["scale", app, n] => self.ask(Request::Scale(id(app)?, number(n)? as u32), force)?,
+            ["remove", "volume", name] => {
+                let volume = VolumeId::parse(name).map_err(|_| Fault::Word((*name).to_owned()))?;
+                self.ask(Request::RemoveVolume(volume), force)?;
+            }
+            ["drain", node] => self.ask(Request::Drain(self.node(node)?), force)?,
+            ["undrain", node] => self.ask(Request::Undrain(self.node(node)?), force)?,
             ["remove", app] => self.ask(Request::Remove(id(app)?), force)?,
             ["restart", app] => self.ask(Request::Restart(id(app)?), force)?,
             ["crash", "master"] => self.world.crash_master(),
@@ -197,13 +206,12 @@ impl Player {
     fn show(&mut self) {
         for paper in &self.world.machines {
             let processes = paper.kernel.processes.iter();
-            let name = |id: &model::InstanceId| {
-                let state = self.world.master.as_ref().map(Master::durable)?;
-                state.instance(*id).map(name)
-            };
             let names: Vec<String> = processes
                 .filter(|(_, process)| process.since.is_some())
-                .map(|(id, _)| name(id).unwrap_or_else(|| id.to_string()))
+                .map(|(id, _)| match self.story.name_of(*id) {
+                    Some(name) => name.to_owned(),
+                    None => id.to_string(),
+                })
                 .collect();
             let what = match (paper.powered, names.is_empty()) {
                 (false, _) => "off".to_owned(),
@@ -218,6 +226,13 @@ impl Player {
     fn machine(&self, name: &str) -> Result<usize, Fault> {
         let found = self.world.machine_named(name);
         found.ok_or_else(|| Fault::Nothing(format!("node {name}")))
+    }
+
+    fn node(&self, name: &str) -> Result<NodeId, Fault> {
+        let state = self.world.master.as_ref().map(Master::durable);
+        let node = state.and_then(|state| state.node_named(name));
+        let node = node.ok_or_else(|| Fault::Nothing(format!("node {name}")))?;
+        Ok(node.id)
     }
 
     /// The instance that a script means by `/web.0`: the newest in that slot that has not ended.
@@ -255,7 +270,7 @@ fn millis(text: &str) -> Result<Millis, Fault> {
     }
 }
 
-fn option<'a>(word: &'a str) -> (&'a str, &'a str) {
+fn option(word: &str) -> (&str, &str) {
     word.split_once('=').unwrap_or((word, ""))
 }
 
@@ -349,7 +364,8 @@ pub fn mount(name: &str) -> Result<Mount, Fault> {
     })
 }
 
-fn check() -> HealthCheck {
+/// One failure is enough.
+pub fn check() -> HealthCheck {
     HealthCheck {
         probe: Probe::Tcp {
             port: ProbePort::Number(80),

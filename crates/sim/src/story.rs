@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use model::ids::{DeploymentId, Epoch, InstanceId, NodeId, Version};
+use model::ids::{DeploymentId, Epoch, InstanceId, NodeId, Version, VolumeId};
 use model::instance::{ExitStatus, Health, Rung};
 use model::{AppId, Instance, Presence, Revision, State};
 
@@ -15,6 +15,7 @@ pub struct Story {
     apps: BTreeMap<AppId, (Version, bool)>,
     instances: BTreeMap<InstanceId, (String, Rung, Health)>,
     deployments: BTreeMap<DeploymentId, Vec<AppId>>,
+    volumes: BTreeMap<VolumeId, String>,
 }
 
 impl Story {
@@ -33,7 +34,13 @@ impl Story {
         self.apps(state, &mut lines);
         self.instances(state, &mut lines);
         self.deployments(state, &mut lines);
+        self.volumes(state, &mut lines);
         lines
+    }
+
+    /// What an instance was called when it was last told of.
+    pub fn name_of(&self, id: InstanceId) -> Option<&str> {
+        self.instances.get(&id).map(|(name, ..)| name.as_str())
     }
 
     fn nodes(&mut self, state: &State, lines: &mut Vec<String>) {
@@ -106,6 +113,46 @@ impl Story {
             if !there {
                 let apps: Vec<&str> = apps.iter().map(AppId::as_str).collect();
                 lines.push(format!("deployment of {} ended", apps.join(", ")));
+            }
+            there
+        });
+    }
+}
+
+impl Story {
+    fn volumes(&mut self, state: &State, lines: &mut Vec<String>) {
+        let node_name = |id: NodeId| {
+            state
+                .node(id)
+                .map_or("?", |node| node.machine.name.as_str())
+        };
+        for volume in state.volumes() {
+            let copies = volume.copies.iter().map(|(node, copy)| {
+                let role = format!("{:?}", copy.role).to_lowercase();
+                let trouble = copy.trouble.as_ref().map(|why| format!(" ({why})"));
+                format!(
+                    "{role} on {} under {}{}",
+                    node_name(*node),
+                    copy.generation,
+                    trouble.unwrap_or_default()
+                )
+            });
+            let copies: Vec<String> = copies.collect();
+            let is = match (volume.removing, copies.is_empty()) {
+                (true, true) => "is to go".to_owned(),
+                (true, false) => format!("is to go, {}", copies.join(", ")),
+                (false, true) => "no copy yet".to_owned(),
+                (false, false) => copies.join(", "),
+            };
+            let was = self.volumes.insert(volume.id.clone(), is.clone());
+            if was.as_ref() != Some(&is) {
+                lines.push(format!("{}: {is}", volume.id));
+            }
+        }
+        self.volumes.retain(|id, _| {
+            let there = state.volume(id).is_some();
+            if !there {
+                lines.push(format!("{id}: removed"));
             }
             there
         });

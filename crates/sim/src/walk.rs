@@ -1,19 +1,21 @@
 //! A random walk: requests and faults from a seed, then peace, in which everything must settle
 //! to what was asked.
 
-use model::ids::InstanceId;
+use model::ids::{InstanceId, NodeId, VolumeId};
+use model::instance::Health;
 use model::{AppId, Millis, State};
 
 use planner::request::Force;
 
 use crate::pace::Pace;
 use crate::random::Random;
-use crate::script::{mount, paper_machine, paper_spec, port};
+use crate::script::{check, mount, paper_machine, paper_spec, port};
 use crate::story::Story;
 use crate::world::{Master, Request, World, code};
 
 /// What went wrong under a seed, and all that had happened.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{transcript}seed {seed}: {why}")]
 pub struct Broken {
     pub seed: u64,
     pub why: String,
@@ -22,7 +24,7 @@ pub struct Broken {
 
 const NODES: usize = 3;
 /// How many requests and faults.
-const DEEDS: u64 = 30;
+const DEEDS: u64 = 50;
 /// How long everything may take to settle when faults have ceased. Backoff may have grown, and
 /// the leader gives many lost nodes time.
 const PEACE: Millis = Millis::seconds(900);
@@ -125,7 +127,8 @@ impl Walk {
     fn deed(&mut self) {
         self.deeds += 1;
         let machine = self.random.below(NODES as u64) as usize;
-        match self.random.below(20) {
+        match self.random.below(21) {
+            20 => self.process_sickens(machine),
             0..=6 => self.request(),
             7 | 8 => self.process_ends(machine),
             9 => {
@@ -167,7 +170,14 @@ impl Walk {
         let Some(app) = self.random.pick(&self.apps).cloned() else {
             return;
         };
-        let request = match self.random.below(10) {
+        let node = NodeId(self.random.below(NODES as u64) as u32);
+        let request = match self.random.below(14) {
+            10 => match VolumeId::parse("pg") {
+                Ok(volume) => Request::RemoveVolume(volume),
+                Err(_) => return,
+            },
+            11 => Request::Drain(node),
+            12 | 13 => Request::Undrain(node),
             0..=4 => {
                 let mut spec = paper_spec(self.random.below(4) as u32);
                 spec.kill_grace = Some(Millis(self.random.below(4000)));
@@ -177,11 +187,14 @@ impl Walk {
                     spec.ports.push(port(9080));
                     spec.instances = spec.instances.min(2);
                 }
+                if app.name() == "api" && self.random.chance(500) {
+                    spec.health_checks.push(check());
+                }
                 if app.name() == "db" {
                     spec.instances = spec.instances.min(1);
                     spec.mounts.extend(mount("pg").ok());
                 }
-                Request::Put(app, spec)
+                Request::Put(app, spec.into())
             }
             5 | 6 => {
                 let most = match app.name() {
@@ -220,6 +233,16 @@ impl Walk {
         }
     }
 
+    fn process_sickens(&mut self, machine: usize) {
+        let paper = &self.world.machines[machine];
+        let processes = paper.kernel.processes.keys().copied();
+        let all: Vec<InstanceId> = processes.filter(|id| paper.is_checked(*id)).collect();
+        if let Some(id) = self.random.pick(&all).copied() {
+            self.tell(&format!("> sick {id}"));
+            self.world.becomes(machine, id, Health::Unhealthy);
+        }
+    }
+
     /// Faults cease: everything is switched on and connected, and nothing fails any more.
     fn peace(&mut self) {
         self.tell("> peace");
@@ -229,6 +252,8 @@ impl Walk {
             self.world.heal(machine);
             self.world.power_on(machine);
             self.world.start_agent(machine);
+            let undrain = Request::Undrain(NodeId(machine as u32));
+            self.world.ask(undrain, Force::No);
         }
     }
 
@@ -263,6 +288,10 @@ impl Walk {
         state
             .apps()
             .find_map(|app| self.app_unsettled(state, app))
+            .or_else(|| {
+                let volume = state.volumes().find(|volume| volume.removing)?;
+                Some(format!("volume {} is not removed", volume.id))
+            })
             .or_else(|| self.machines_unsettled(state))
     }
 

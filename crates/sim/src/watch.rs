@@ -4,13 +4,14 @@
 //! - No node is given more than it has.
 //! - An instance never changes node or app, never climbs down, never runs twice, and is never
 //!   taken for ended while its process lives.
+//! - An instance that goes was reported to have ended as its exit record says.
 //! - A node never obeys an assignment older than the one it has.
 //! - What a client was told is on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::ids::{Epoch, InstanceId, NodeId, Revision, VolumeId};
-use model::instance::{Goal, Rung};
+use model::instance::{Exit, Goal, Rung};
 use model::{AppId, Instance, Resources, State};
 use node::Link;
 
@@ -24,6 +25,9 @@ pub struct Watch {
     started: BTreeSet<InstanceId>,
     obeyed: BTreeMap<usize, (Epoch, Revision)>,
     climbed: BTreeMap<InstanceId, (Rung, NodeId, AppId)>,
+    /// What the exit records say, and what the master has.
+    exits: BTreeMap<InstanceId, Exit>,
+    told: BTreeMap<InstanceId, Option<Exit>>,
 }
 
 impl Watch {
@@ -68,6 +72,7 @@ impl Watch {
         self.claims(newest);
         self.room(newest);
         self.ladder(durable);
+        self.endings(durable);
         self.violations.extend(clients.disagree(durable));
     }
 
@@ -75,6 +80,15 @@ impl Watch {
     fn processes(&mut self, durable: &State, machines: &[Paper]) {
         let mut writers: BTreeMap<VolumeId, InstanceId> = BTreeMap::new();
         for paper in machines {
+            for (id, directory) in &paper.disk.directories {
+                if let Some(exit) = directory
+                    .exit
+                    .as_ref()
+                    .filter(|_| self.started.contains(id))
+                {
+                    self.exits.entry(*id).or_insert_with(|| exit.clone());
+                }
+            }
             for (id, process) in &paper.kernel.processes {
                 if process.since.is_none() {
                     continue;
@@ -102,10 +116,8 @@ impl Watch {
         for instance in runnable {
             for claim in claims(instance) {
                 if let Some(other) = holders.insert(claim.clone(), instance.id) {
-                    self.violations.insert(format!(
-                        "{other} and {} both hold {claim}",
-                        instance.id
-                    ));
+                    self.violations
+                        .insert(format!("{other} and {} both hold {claim}", instance.id));
                 }
             }
         }
@@ -144,18 +156,40 @@ impl Watch {
 
     fn ladder(&mut self, durable: &State) {
         for instance in durable.instances() {
-            let is = (
-                instance.rung,
-                instance.placement.node,
-                instance.app.clone(),
-            );
+            let is = (instance.rung, instance.placement.node, instance.app.clone());
             if let Some(was) = self.climbed.insert(instance.id, is.clone())
                 && (is.0 < was.0 || (&is.1, &is.2) != (&was.1, &was.2))
             {
-                self.violations
-                    .insert(format!("instance {} went from {was:?} to {is:?}", instance.id));
+                self.violations.insert(format!(
+                    "instance {} went from {was:?} to {is:?}",
+                    instance.id
+                ));
             }
         }
+    }
+}
+
+impl Watch {
+    fn endings(&mut self, durable: &State) {
+        for instance in durable.instances() {
+            self.told.insert(instance.id, instance.exit.clone());
+        }
+        let Self {
+            told,
+            exits,
+            violations,
+            ..
+        } = self;
+        told.retain(|id, told| {
+            let there = durable.instance(*id).is_some();
+            if !there
+                && let Some(exit) = exits.remove(id)
+                && told.as_ref() != Some(&exit)
+            {
+                violations.insert(format!("instance {id}: {exit:?}, told was {told:?}"));
+            }
+            there
+        });
     }
 }
 

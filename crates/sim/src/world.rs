@@ -11,8 +11,8 @@ mod wire;
 
 use std::collections::BTreeMap;
 
-use model::instance::Exit;
 use model::ids::{InstanceId, Revision};
+use model::instance::{Exit, Health};
 use model::{Machine, Millis, Time};
 use node::Action;
 
@@ -73,13 +73,15 @@ enum Event {
         instance: InstanceId,
         exit: Exit,
     },
+    /// A process's checks pass or fail from now on.
+    Turns {
+        machine: usize,
+        instance: InstanceId,
+        health: Health,
+    },
     AgentStarts {
         machine: usize,
     },
-    PowersOn {
-        machine: usize,
-    },
-    MasterStarts,
     /// The master's second.
     Tick {
         run: u64,
@@ -129,8 +131,7 @@ impl World {
 
     fn after(&mut self, span: Millis, event: Event) {
         self.queued += 1;
-        self.events
-            .insert((self.now + span, self.queued), event);
+        self.events.insert((self.now + span, self.queued), event);
     }
 
     /// The next thing happens, if it does so by `until`; false when nothing more does.
@@ -170,9 +171,12 @@ impl World {
                 instance,
                 exit,
             } => self.ends(machine, instance, exit),
+            Event::Turns {
+                machine,
+                instance,
+                health,
+            } => drop(self.becomes(machine, instance, health)),
             Event::AgentStarts { machine } => self.start_agent(machine),
-            Event::PowersOn { machine } => self.power_on(machine),
-            Event::MasterStarts => self.start_master(),
             Event::Tick { run } => self.tick(run),
             Event::Lead { run } => self.lead(run),
             Event::Synced { run, revision } => self.synced(run, revision),

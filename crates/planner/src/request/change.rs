@@ -164,7 +164,7 @@ fn stop_all(draft: &mut Draft, app: &AppId) {
 }
 
 /// Volumes that the app names: made when they are new, the app's when they are nobody's.
-fn take_volumes(draft: &mut Draft, app: &AppId, spec: &AppSpec) {
+pub(crate) fn take_volumes(draft: &mut Draft, app: &AppId, spec: &AppSpec) {
     for (id, size) in spec.volumes() {
         match draft.state().volume(id) {
             None => {

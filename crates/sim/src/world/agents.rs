@@ -1,7 +1,7 @@
 //! The agents' side: what `agent` does around the deciders of `node`, on paper.
 
 use model::ids::InstanceId;
-use model::instance::{Exit, ExitStatus};
+use model::instance::{Exit, ExitStatus, Health};
 use model::session::{FromAgent, FromMaster};
 use model::sighting::Subject;
 use model::{Millis, Time};
@@ -119,7 +119,9 @@ impl World {
 
     fn effect(&mut self, machine: usize, effect: Effect) {
         let paper = &mut self.machines[machine];
-        let Some(agent) = &mut paper.agent else { return };
+        let Some(agent) = &mut paper.agent else {
+            return;
+        };
         let remembered = &mut paper.disk.remembered;
         match effect {
             Effect::PersistMemory => remembered.memory = agent.session.memory().clone(),
@@ -154,7 +156,9 @@ impl World {
         let now = self.now;
         let paper = &mut self.machines[machine];
         let run = paper.run;
-        let Some(agent) = &mut paper.agent else { return };
+        let Some(agent) = &mut paper.agent else {
+            return;
+        };
         let (session, observed) = (&agent.session, &mut agent.observed);
         let assignment = session.assignment();
         observed.link = session.link();
@@ -204,7 +208,9 @@ impl World {
         if paper.run != run {
             return;
         }
-        let Some(agent) = &mut paper.agent else { return };
+        let Some(agent) = &mut paper.agent else {
+            return;
+        };
         let subject = action.subject();
         let flight = InFlight {
             action: action.clone(),
@@ -234,10 +240,15 @@ impl World {
     fn failed(&mut self, machine: usize, action: Action, why: String) {
         let now = self.now;
         let paper = &mut self.machines[machine];
-        let Some(agent) = &mut paper.agent else { return };
+        let Some(agent) = &mut paper.agent else {
+            return;
+        };
         let subject = action.subject();
         let failures = &mut agent.observed.failures;
-        match (retry::after(action, failures.get(&subject), why, now), subject) {
+        match (
+            retry::after(action, failures.get(&subject), why, now),
+            subject,
+        ) {
             (Outcome::Again(failure), subject) => drop(failures.insert(subject, failure)),
             (Outcome::Over(exit), Subject::Instance(id)) if !paper.end(id, exit.clone()) => {
                 let directory = paper.disk.directories.entry(id).or_default();
@@ -257,6 +268,15 @@ impl World {
         match action {
             Action::Start { instance } => {
                 self.watch.started(*instance);
+                if self.machines[machine].is_checked(*instance) {
+                    let turns = Event::Turns {
+                        machine,
+                        instance: *instance,
+                        health: Health::Healthy,
+                    };
+                    let span = self.pace.span(100);
+                    self.after(span, turns);
+                }
                 if self.pace.mishap(60) {
                     let span = self.pace.span(3000);
                     self.end_later(machine, span, *instance, code(1));
@@ -298,12 +318,7 @@ impl World {
     }
 
     /// A process's health as the checks see it; false when there is no such process.
-    pub fn becomes(
-        &mut self,
-        machine: usize,
-        instance: InstanceId,
-        health: model::Health,
-    ) -> bool {
+    pub fn becomes(&mut self, machine: usize, instance: InstanceId, health: Health) -> bool {
         let paper = &mut self.machines[machine];
         let Some(process) = paper.kernel.processes.get_mut(&instance) else {
             return false;

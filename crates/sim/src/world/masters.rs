@@ -3,11 +3,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use model::ids::{ClusterId, Epoch, Incarnation, InstanceId, NodeId, Revision};
+use model::ids::{ClusterId, Epoch, Incarnation, InstanceId, NodeId, Revision, VolumeId};
 use model::session::{FromAgent, FromMaster, Hello, Welcome};
-use model::{
-    AppId, AppSpec, Directory, Draft, Millis, State, Time, Tip, Touched, Transaction,
-};
+use model::{AppId, AppSpec, Directory, Draft, Millis, State, Time, Tip, Touched, Transaction};
 use planner::leader::{self, Agenda, Budget, More};
 use planner::request::{self, Force, Kill};
 use planner::{derive, presence, session};
@@ -49,8 +47,8 @@ enum Outgoing {
         sequence: u64,
     },
     Answer {
-        app: AppId,
-        request: u64,
+        /// The request about an app, by its number.
+        accepted: Option<(AppId, u64)>,
         refusal: Option<String>,
     },
 }
@@ -58,11 +56,14 @@ enum Outgoing {
 /// What a client asks for.
 #[derive(Clone, Debug)]
 pub enum Request {
-    Put(AppId, AppSpec),
+    Put(AppId, Box<AppSpec>),
     Scale(AppId, u32),
     Remove(AppId),
     Restart(AppId),
     Kill(InstanceId),
+    RemoveVolume(VolumeId),
+    Drain(NodeId),
+    Undrain(NodeId),
 }
 
 /// Between two looks at the clock; presence must be decided at least twice a second.
@@ -100,6 +101,9 @@ impl Request {
             Self::Remove(app) => format!("remove {app}"),
             Self::Restart(app) => format!("restart {app}"),
             Self::Kill(instance) => format!("stop {instance}"),
+            Self::RemoveVolume(volume) => format!("remove volume {volume}"),
+            Self::Drain(node) => format!("drain {node}"),
+            Self::Undrain(node) => format!("undrain {node}"),
         }
     }
 
@@ -117,17 +121,20 @@ impl Request {
             }
             Self::Remove(app) => Some((app.clone(), None)),
             Self::Restart(app) => Some((app.clone(), spec(app).as_ref().and_then(shape))),
-            Self::Kill(_) => None,
+            Self::Kill(_) | Self::RemoveVolume(_) | Self::Drain(_) | Self::Undrain(_) => None,
         }
     }
 
     fn decide(self, draft: &mut Draft, force: Force) -> Result<(), request::Refusal> {
         match self {
-            Self::Put(app, spec) => request::put_app(draft, app, spec, force).map(drop),
+            Self::Put(app, spec) => request::put_app(draft, app, *spec, force).map(drop),
             Self::Scale(app, n) => request::scale(draft, &app, n, force).map(drop),
             Self::Remove(app) => request::remove_app(draft, &app, force).map(drop),
             Self::Restart(app) => request::restart_app(draft, &app, force).map(drop),
             Self::Kill(id) => request::kill_instances(draft, &[id], Kill::default()).map(drop),
+            Self::RemoveVolume(volume) => request::remove_volume(draft, &volume),
+            Self::Drain(node) => request::drain(draft, node),
+            Self::Undrain(node) => request::undrain(draft, node),
         }
     }
 }
@@ -176,23 +183,19 @@ impl World {
         };
         let aim = request.aim(master.newest());
         let decided = self.decide(|draft| request.decide(draft, force));
-        let (Some((decided, revision)), Some((app, shape))) = (decided, aim) else {
-            return true;
+        let Some((decided, revision)) = decided else {
+            return false;
         };
-        let request = self.clients.asks(&app, shape);
         let refusal = decided.err().map(|refusal| refusal.to_string());
-        if refusal.is_some() {
-            // It will never hold, whether the client learns of it or not.
-            self.clients.void(&app, request);
-        }
-        self.leaves(
-            revision,
-            Outgoing::Answer {
-                app,
-                request,
-                refusal,
-            },
-        );
+        let accepted = aim.map(|(app, shape)| {
+            let request = self.clients.asks(&app, shape);
+            if refusal.is_some() {
+                // It will never hold, whether the client learns of it or not.
+                self.clients.void(&app, request);
+            }
+            (app, request)
+        });
+        self.leaves(revision, Outgoing::Answer { accepted, refusal });
         true
     }
 
@@ -341,8 +344,7 @@ impl World {
 
     fn greeted(&mut self, machine: usize, connection: u64, hello: &Hello) {
         let identity = self.machines[machine].machine.name.clone();
-        let Some((answer, revision)) =
-            self.decide(|draft| session::hello(draft, hello, &identity))
+        let Some((answer, revision)) = self.decide(|draft| session::hello(draft, hello, &identity))
         else {
             return;
         };
@@ -412,10 +414,13 @@ impl World {
                 self.say(connection, Said::ByMaster(message));
             }
             Outgoing::Answer {
-                app,
-                request,
+                accepted: Some((app, request)),
                 refusal: None,
             } => self.clients.accepted(&app, request),
+            Outgoing::Answer {
+                accepted: None,
+                refusal: None,
+            } => {}
             Outgoing::Answer {
                 refusal: Some(why), ..
             } => self.clients.answers.push(format!("refused: {why}")),
