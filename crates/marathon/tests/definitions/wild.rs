@@ -1,8 +1,6 @@
 //! Definitions that users wrote for Marathon years ago, as they wrote them.
 
-mod common;
-
-use common::{id, merged, rendered, round_trip, wild};
+use crate::common::{id, merged, rendered, round_trip, wild};
 use marathon::{merge, parse_app, warnings};
 use model::quantity::Quantity;
 use model::spec::{
@@ -144,7 +142,7 @@ fn the_three_tiers_are_read_from_docker_parameters() {
 
 #[test]
 fn the_same_file_put_twice_changes_nothing() {
-    for (app, file) in common::WILD {
+    for (app, file) in crate::common::WILD {
         let mut first = wild(app, file);
         // The master gives service ports between the two.
         for (n, port) in first.ports.iter_mut().enumerate() {
@@ -152,7 +150,7 @@ fn the_same_file_put_twice_changes_nothing() {
                 port.service = 10_100 + u16::try_from(n).unwrap();
             }
         }
-        let update = parse_app(common::text(app, file).as_bytes()).unwrap();
+        let update = parse_app(crate::common::text(app, file).as_bytes()).unwrap();
         for partial in [true, false] {
             let second = merge(&id(app), Some(&first), &update, partial);
             assert_eq!(second.as_ref(), Ok(&first), "{file}");
@@ -162,7 +160,7 @@ fn the_same_file_put_twice_changes_nothing() {
 
 #[test]
 fn what_is_rendered_reads_back_as_the_same_spec() {
-    for (app, file) in common::WILD {
+    for (app, file) in crate::common::WILD {
         round_trip(app, &wild(app, file));
     }
 }
@@ -192,7 +190,7 @@ fn a_client_may_send_back_what_it_read_with_one_field_changed() {
 
 #[test]
 fn ssd_in_place_of_spinning_is_all_that_differs() {
-    let text = common::text("/mongo", "db.json");
+    let text = crate::common::text("/mongo", "db.json");
     let before = merged("/mongo", None, &text).unwrap();
     let after = merged("/mongo", None, &text.replace("spinning", "ssd")).unwrap();
     assert_eq!(after.constraints[0].value.as_deref(), Some("ssd"));
