@@ -324,6 +324,17 @@ fn tasks_as_text_feed_a_proxy() {
 }
 
 #[test]
+fn an_unpublished_port_is_reached_at_the_tasks_own_address() {
+    let (app, spec) = (id("/shop/web"), canonical());
+    let task = TaskView::of(&instance("/shop/web", &spec, &[31_000, 0]), &node());
+    let text = render::tasks_text([(&app, &spec, &[task][..])]);
+    assert_eq!(
+        text,
+        "shop_web\t10001\t10.0.15.11:31000\t\nshop_web\t10002\t10.32.0.9:81\t\n"
+    );
+}
+
+#[test]
 fn deployments_queue_and_info_have_marathons_shapes() {
     let step = |action| Step {
         actions: vec![(id("/a"), action)],
