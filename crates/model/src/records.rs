@@ -42,9 +42,19 @@ impl State {
     /// The state that these records are of, as it was at `revision`.
     pub fn restore(records: impl IntoIterator<Item = Record>, revision: Revision) -> Self {
         let mut state = Self::default();
+        let mut instances = Vec::new();
         for record in records {
-            state.put_record(record);
+            match record {
+                Record::Instance(instance) => instances.push(*instance),
+                record => state.put_record(record),
+            }
         }
+        // Claims go to the instance placed last, as they did when it was placed.
+        instances.sort_unstable_by_key(|instance| instance.id);
+        for instance in instances {
+            state.put_instance(instance);
+        }
+        state.sum_directory();
         state.numbered(revision)
     }
 }

@@ -8,7 +8,9 @@ use std::net::Ipv4Addr;
 
 use crate::ids::{InstanceId, VolumeId};
 use crate::instance::{Goal, Holding, Instance, Rung, StopCause};
-use crate::state::State;
+use crate::machine::NodeRecord;
+use crate::spec::Protocol;
+use crate::state::{App, State};
 
 impl State {
     /// Whether an instance may still be running as far as its claims are concerned: not seen
@@ -55,16 +57,28 @@ impl State {
             .then_some(holding.holder)
     }
 
-    /// The next overlay address at or after `from` that is free; addresses ending in 0 or 255,
-    /// the subnet's first 256 (gateway and nodes) and its last are never given.
-    pub fn free_address(&self, from: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+    /// Whether no runnable instance has this port of a node.
+    pub fn port_is_free(&self, node: &NodeRecord, protocol: Protocol, port: u16) -> bool {
+        self.is_free(node.ports.get(&(protocol, port)))
+    }
+
+    /// Whether no runnable instance fills this slot of an app.
+    pub fn slot_is_free(&self, app: &App, slot: u32) -> bool {
+        self.is_free(app.slots.get(&slot))
+    }
+
+    /// The next free overlay address behind the one given last, so that an address rests before
+    /// it is used again. Addresses ending in 0 or 255, the subnet's first 256 (gateway and nodes)
+    /// and its last are never given.
+    pub fn next_address(&self) -> Option<Ipv4Addr> {
         let (base, prefix) = self.settings.subnet;
         let base = u32::from(base);
         let size = 1_u64 << (32 - u32::from(prefix.clamp(8, 24)));
         let usable = u32::try_from(size.checked_sub(257)?).ok()?;
-        let start = from
+        let start = self
+            .last_address
             .and_then(|a| u32::from(a).checked_sub(base + 256))
-            .map_or(0, |offset| offset % usable);
+            .map_or(0, |offset| (offset + 1) % usable);
         (0..usable)
             .map(|n| Ipv4Addr::from(base + 256 + (start + n) % usable))
             .filter(|a| !matches!(a.octets()[3], 0 | 255))
@@ -86,6 +100,7 @@ impl State {
             },
         };
         if let Some(address) = instance.placement.address {
+            self.last_address = Some(address);
             let held = join(self.addresses.get(&address).and_then(Option::as_ref));
             self.addresses.insert(address, Some(held));
         }
@@ -99,7 +114,11 @@ impl State {
                 node.ports.insert((protocol, port), held);
             }
         }
-        if let Some(app) = self.apps.get_mut(instance.app_slot) {
+        if let Some(app) = self
+            .apps
+            .get_mut(instance.app_slot)
+            .filter(|app| app.id == instance.app)
+        {
             let held = join(app.slots.get(&instance.slot));
             app.slots.insert(instance.slot, held);
         }
