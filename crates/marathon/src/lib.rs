@@ -22,5 +22,5 @@ mod wire;
 
 pub use fault::{Fault, Violation};
 pub use merge::merge;
-pub use update::{Update, parse_app, parse_apps};
+pub use update::{Update, parse_app, parse_apps, parse_task_ids};
 pub use warnings::{Warning, warnings};

@@ -101,7 +101,12 @@ fn networks(given: &mut App, now: Option<&App>, faults: &mut Faults) {
         canonical,
         legacy,
         as_is,
-        |list, one| list.len() == 1 && first(list) == Some(key(one)),
+        |list, one| match list.as_slice() {
+            // USER alone names no network.
+            [only] if one.name.is_none() => mode(only) == mode(one),
+            [only] => key(only) == key(one),
+            _ => false,
+        },
         (|a, b| first(a) == first(b), |a, b| key(a) == key(b)),
     );
     given.networks = match meant {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::fault::{Fault, Faults, Violation};
 use crate::shape::App;
-use crate::wire::{Place, Wire};
+use crate::wire::{Place, Wire, record};
 
 /// The body of a POST, PUT or PATCH of one app: any of an app's fields.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +53,19 @@ pub fn parse_app(body: &[u8]) -> Result<Update, Fault> {
 pub fn parse_apps(body: &[u8]) -> Result<Vec<Update>, Fault> {
     let list: Vec<App> = parse(body)?;
     Ok(list.into_iter().map(|given| Update { given }).collect())
+}
+
+record! { TaskIds { ids: Vec<String> = "ids", } }
+
+/// Reads the body of `POST /v2/tasks/delete`, `{"ids": […]}`.
+pub fn parse_task_ids(body: &[u8]) -> Result<Vec<String>, Fault> {
+    let read: TaskIds = parse(body)?;
+    read.ids.ok_or_else(|| {
+        Fault::Types(vec![Violation {
+            path: "/ids".to_owned(),
+            errors: vec!["error.path.missing".to_owned()],
+        }])
+    })
 }
 
 fn parse<T: Wire>(body: &[u8]) -> Result<T, Fault> {

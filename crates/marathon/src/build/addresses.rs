@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use model::spec::{AppSpec, Container, FixedAddress};
+use model::spec::{AppSpec, Container, FixedAddress, Network};
 
 use crate::fault::Faults;
 
@@ -16,6 +16,13 @@ pub(super) fn read(spec: &mut AppSpec, faults: &mut Faults) {
     let Some(text) = spec.env.get(VARIABLE).or(parameter) else {
         return;
     };
+    if spec.network == Network::Host {
+        faults.at(
+            format!("/env/{VARIABLE}"),
+            "a fixed address needs a bridge or container network, this app is on the host's",
+        );
+        return;
+    }
     let words = text.split([',', ' ']).filter(|word| !word.is_empty());
     let mut addresses: Vec<FixedAddress> = Vec::new();
     for word in words {

@@ -83,7 +83,9 @@ fn check_value(operator: Operator, name: &str, value: Option<&str>) -> Result<()
 
 /// Java's expressions have what ours, which always end in linear time, have not.
 fn expression(name: &str, pattern: &str) -> Result<(), String> {
-    let Err(error) = Regex::new(&format!("^(?:{pattern})$")) else {
+    // Alone first: "a)|(b" compiles only in the brackets that make it a full match.
+    let compiled = Regex::new(pattern).and_then(|_| Regex::new(&format!("^(?:{pattern})$")));
+    let Err(error) = compiled else {
         return Ok(());
     };
     let said = error.to_string();

@@ -10,6 +10,8 @@ mod info;
 mod queue;
 mod task;
 
+use std::fmt::Display;
+
 use model::time::Time;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -63,13 +65,13 @@ pub fn value(view: &impl Serialize) -> Value {
     serde_json::to_value(view).expect("views have string keys and finite numbers only")
 }
 
-fn text<T: ToString, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&value.to_string())
+fn text<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
 }
 
-fn text_or_null<T: ToString, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+fn text_or_null<T: Display, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
     match value {
-        Some(value) => to.serialize_str(&value.to_string()),
+        Some(value) => to.collect_str(value),
         None => to.serialize_none(),
     }
 }

@@ -1,12 +1,12 @@
 //! Tasks: what Marathon calls an instance of an app.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use model::AppId;
 use model::ids::Version;
 use model::instance::{Exit, ExitStatus, Health, Instance, Rung};
 use model::machine::{NodeRecord, Presence};
-use model::spec::AppSpec;
+use model::spec::{AppSpec, HostPort, Port};
 use model::time::Time;
 use serde::{Serialize, Serializer};
 
@@ -186,7 +186,8 @@ fn health(instance: &Instance) -> Vec<HealthView> {
 }
 
 /// `/v2/tasks` as text: per service port, `shop_web⇥10000⇥host:port⇥…`, for scripts that feed
-/// HAProxy. Only running tasks are listed.
+/// HAProxy. Only running tasks are listed, in order of their addresses; a port that is not
+/// published on the node is reached at the task's own address.
 pub fn tasks_text<'a>(
     apps: impl IntoIterator<Item = (&'a AppId, &'a AppSpec, &'a [TaskView])>,
 ) -> String {
@@ -195,22 +196,42 @@ pub fn tasks_text<'a>(
         let running = || tasks.iter().filter(|task| task.state == TaskState::Running);
         let name = id.joined('_');
         if spec.ports.is_empty() {
-            text += &format!("{name}\t \t");
-            running().for_each(|task| text += &format!("{}\t", task.host));
-            text.push('\n');
+            let hosts = running().map(|task| task.host.clone()).collect();
+            line(&mut text, &name, " ", hosts);
         }
         for port in &spec.ports {
-            let _ = write!(text, "{name}\t{}\t", port.service);
-            for task in running() {
-                let listed = task.service_ports.iter().zip(&task.ports);
-                for (_, host) in listed.filter(|(service, _)| **service == port.service) {
-                    let _ = write!(text, "{}:{host}\t", task.host);
-                }
-            }
-            text.push('\n');
+            let reached = running().flat_map(|task| endpoints(task, port)).collect();
+            line(&mut text, &name, &port.service.to_string(), reached);
         }
     }
     text
+}
+
+fn line(text: &mut String, name: &str, service: &str, mut addresses: Vec<String>) {
+    addresses.sort_unstable();
+    *text += &format!("{name}\t{service}\t");
+    for address in addresses {
+        *text += &address;
+        text.push('\t');
+    }
+    text.push('\n');
+}
+
+/// Where a task answers on one of its app's ports.
+fn endpoints(task: &TaskView, port: &Port) -> Vec<String> {
+    if port.host == HostPort::None {
+        let own = task.ip_addresses.first();
+        return own
+            .map(|own| format!("{}:{}", own.ip_address, port.container))
+            .into_iter()
+            .collect();
+    }
+    // By service port: an older task's ports may be fewer, or in another order.
+    let listed = task.service_ports.iter().zip(&task.ports);
+    listed
+        .filter(|(service, _)| **service == port.service)
+        .map(|(_, host)| format!("{}:{host}", task.host))
+        .collect()
 }
 
 /// Tasks by whether they are of the app's newest configuration.
