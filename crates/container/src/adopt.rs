@@ -37,7 +37,13 @@ pub async fn adopt(dir: &Dir) -> Result<Found, Error> {
             let kill = move || Cgroup::new(&group.cgroup)?.kill();
             joined(tokio::task::spawn_blocking(kill)).await?;
             let message = "the agent ended before the start".to_owned();
-            let exit = Exit::now(How::CreateFailed { message, code: None }, false);
+            let exit = Exit::now(
+                How::CreateFailed {
+                    message,
+                    code: None,
+                },
+                false,
+            );
             exit::write(dir, &exit)?;
         }
         if let Some(exit) = exit::read(dir)? {
@@ -55,7 +61,14 @@ pub async fn adopt(dir: &Dir) -> Result<Found, Error> {
     if shim.is_gone() {
         shim = take_over(dir, None)?;
     }
-    Ok(Found::Running(Instance::new(dir.clone(), &spec, init, pidfd, keepers, shim)?))
+    Ok(Found::Running(Instance::new(
+        dir.clone(),
+        &spec,
+        init,
+        pidfd,
+        keepers,
+        shim,
+    )?))
 }
 
 /// Init is dead: its shim records the end, or else another finds out what can be known.

@@ -13,12 +13,27 @@ use crate::{Dir, Error, Mount, Network, Root, Source, Spec, capabilities, seccom
 
 const NOFILE: u64 = 1 << 20;
 const MASKED: [&str; 13] = [
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
-    "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
-    "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware", "/proc/kpagecount",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/proc/kpagecount",
 ];
-const READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// Writes `config.json` and `seccomp`.
 pub fn write(dir: &Dir, spec: &Spec) -> Result<(), Error> {
@@ -94,8 +109,10 @@ pub fn cwd(spec: &Spec) -> &Path {
 }
 
 fn namespaces(spec: &Spec) -> Vec<Value> {
-    let mut namespaces: Vec<Value> =
-        ["pid", "mount", "ipc", "uts"].iter().map(|kind| json!({ "type": kind })).collect();
+    let mut namespaces: Vec<Value> = ["pid", "mount", "ipc", "uts"]
+        .iter()
+        .map(|kind| json!({ "type": kind }))
+        .collect();
     if let Network::Namespace(path) = &spec.network {
         namespaces.push(json!({ "type": "network", "path": path }));
     }
@@ -115,23 +132,44 @@ fn resources(spec: &Spec) -> Value {
 }
 
 fn mounts(spec: &Spec) -> Vec<Value> {
-    let mount = |target: &str, kind: &str, options: &[&str]| {
-        json!({ "destination": target, "type": kind, "source": kind, "options": options })
-    };
+    let mount = |target: &str, kind: &str, options: &[&str]| json!({ "destination": target, "type": kind, "source": kind, "options": options });
     let guarded = ["nosuid", "noexec", "nodev"];
     let shm = format!("size={}", spec.shm_bytes);
     let mut mounts = vec![
         mount("/proc", "proc", &guarded),
-        mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
         mount(
             "/dev/pts",
             "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
         ),
-        mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
+        mount(
+            "/dev/shm",
+            "tmpfs",
+            &["nosuid", "noexec", "nodev", "mode=1777", &shm],
+        ),
         mount("/dev/mqueue", "mqueue", &guarded),
         mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
     ];
+    if let Root::Mounted(_) = spec.root {
+        // Runtimes like Java's read their limits there.
+        mounts.push(mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "ro"],
+        ));
+    }
     if let Root::Host { .. } = spec.root {
         mounts.push(mount("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777"]));
     }
@@ -188,22 +226,28 @@ const CAP_SYS_RESOURCE: u64 = 1 << 24;
 
 impl OwnLimits {
     fn read() -> Result<Self, Error> {
-        let read = |path: &str| {
-            fs::read_to_string(path).map_err(Error::file("read", Path::new(path)))
-        };
+        let read =
+            |path: &str| fs::read_to_string(path).map_err(Error::file("read", Path::new(path)));
         let status = read("/proc/self/status")?;
         let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
         let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
         Ok(Self {
             limits: read("/proc/self/limits")?,
             may_raise: effective.unwrap_or(0) & CAP_SYS_RESOURCE != 0,
-            nofile_max: read("/proc/sys/fs/nr_open")?.trim().parse().unwrap_or(NOFILE),
+            nofile_max: read("/proc/sys/fs/nr_open")?
+                .trim()
+                .parse()
+                .unwrap_or(NOFILE),
         })
     }
 
     /// The highest value that setting `name` can succeed with.
     fn most(&self, name: &str) -> u64 {
-        let kernel = if name == "NOFILE" { self.nofile_max } else { u64::MAX };
+        let kernel = if name == "NOFILE" {
+            self.nofile_max
+        } else {
+            u64::MAX
+        };
         if self.may_raise {
             return kernel;
         }
@@ -223,8 +267,13 @@ impl OwnLimits {
             "SIGPENDING" => "Max pending signals",
             _ => return kernel,
         };
-        let row = self.limits.lines().find_map(|line| line.strip_prefix(title));
+        let row = self
+            .limits
+            .lines()
+            .find_map(|line| line.strip_prefix(title));
         let hard = row.and_then(|row| row.split_whitespace().nth(1));
-        hard.and_then(|hard| hard.parse().ok()).unwrap_or(u64::MAX).min(kernel)
+        hard.and_then(|hard| hard.parse().ok())
+            .unwrap_or(u64::MAX)
+            .min(kernel)
     }
 }

@@ -5,16 +5,50 @@ use std::collections::BTreeSet;
 use crate::{Error, Spec};
 
 const DEFAULT: [&str; 14] = [
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD",
-    "NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
 ];
 
 const OTHERS: [&str; 27] = [
-    "AUDIT_CONTROL", "AUDIT_READ", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE",
-    "DAC_READ_SEARCH", "IPC_LOCK", "IPC_OWNER", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN",
-    "MAC_OVERRIDE", "NET_ADMIN", "NET_BROADCAST", "PERFMON", "SYSLOG", "SYS_ADMIN", "SYS_BOOT",
-    "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME",
-    "SYS_TTY_CONFIG", "WAKE_ALARM",
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "DAC_READ_SEARCH",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "NET_ADMIN",
+    "NET_BROADCAST",
+    "PERFMON",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
 ];
 
 /// As `CAP_…`, sorted. Dropping wins over adding, but for `ALL`, which comes first on either side.
@@ -38,7 +72,9 @@ fn names(given: &[String]) -> Result<BTreeSet<&'static str>, Error> {
     let find = |given: &String| {
         let upper = given.to_uppercase();
         let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
-        known().find(|name| *name == bare).ok_or_else(|| Error::Capability(given.clone()))
+        known()
+            .find(|name| *name == bare)
+            .ok_or_else(|| Error::Capability(given.clone()))
     };
     given.iter().map(find).collect()
 }
@@ -49,7 +85,12 @@ mod tests {
     use crate::Root;
 
     fn held(add: &[&str], drop: &[&str]) -> Result<BTreeSet<String>, Error> {
-        let mut spec = Spec::new(vec![], Root::Mounted("/".into()), String::new(), String::new());
+        let mut spec = Spec::new(
+            vec![],
+            Root::Mounted("/".into()),
+            String::new(),
+            String::new(),
+        );
         spec.capabilities_add = add.iter().map(ToString::to_string).collect();
         spec.capabilities_drop = drop.iter().map(ToString::to_string).collect();
         of(&spec)

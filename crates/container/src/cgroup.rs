@@ -30,10 +30,17 @@ impl Hierarchies {
     fn mounted() -> Result<Self, Error> {
         let path = Path::new("/proc/self/mountinfo");
         let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
-        let mut found = Self { v1: Vec::new(), v2: None };
+        let mut found = Self {
+            v1: Vec::new(),
+            v2: None,
+        };
         for line in text.lines() {
-            let Some((left, right)) = line.split_once(" - ") else { continue };
-            let Some(point) = left.split(' ').nth(4).map(PathBuf::from) else { continue };
+            let Some((left, right)) = line.split_once(" - ") else {
+                continue;
+            };
+            let Some(point) = left.split(' ').nth(4).map(PathBuf::from) else {
+                continue;
+            };
             let mut right = right.split(' ');
             let (kind, options) = (right.next(), right.nth(1).unwrap_or(""));
             if !point.starts_with(MOUNTS_BELOW) {
@@ -41,13 +48,19 @@ impl Hierarchies {
             }
             match kind {
                 Some("cgroup") => {
-                    found.v1.push((options.split(',').map(str::to_owned).collect(), point));
+                    found
+                        .v1
+                        .push((options.split(',').map(str::to_owned).collect(), point));
                 }
                 Some("cgroup2") => found.v2 = Some(point),
                 _ => {}
             }
         }
-        if found.v1.is_empty() && found.v2.is_none() { Err(Error::NoCgroups) } else { Ok(found) }
+        if found.v1.is_empty() && found.v2.is_none() {
+            Err(Error::NoCgroups)
+        } else {
+            Ok(found)
+        }
     }
 }
 
@@ -61,12 +74,19 @@ impl Cgroup {
     /// `path` without a leading slash. Nothing is made.
     pub fn new(path: &str) -> Result<Self, Error> {
         let hierarchies = Hierarchies::mounted()?;
-        Ok(Self { path: path.trim_matches('/').to_owned(), hierarchies })
+        Ok(Self {
+            path: path.trim_matches('/').to_owned(),
+            hierarchies,
+        })
     }
 
     fn v1(&self, controller: &str) -> Option<PathBuf> {
         let holds = |(names, _): &&(Vec<String>, PathBuf)| names.iter().any(|n| n == controller);
-        self.hierarchies.v1.iter().find(holds).map(|(_, mount)| mount.join(&self.path))
+        self.hierarchies
+            .v1
+            .iter()
+            .find(holds)
+            .map(|(_, mount)| mount.join(&self.path))
     }
 
     fn v2(&self) -> Option<PathBuf> {
@@ -75,7 +95,8 @@ impl Cgroup {
 
     fn dirs(&self) -> impl Iterator<Item = PathBuf> {
         let v1 = self.hierarchies.v1.iter().map(|(_, mount)| mount);
-        v1.chain(&self.hierarchies.v2).map(|mount| mount.join(&self.path))
+        v1.chain(&self.hierarchies.v2)
+            .map(|mount| mount.join(&self.path))
     }
 
     /// Moves the calling process into this group, which is made where it is missing.
@@ -131,7 +152,10 @@ impl Cgroup {
             // Tasks frozen by version 1 take their SIGKILL only now.
             self.freezer_v1("THAWED");
             if Instant::now() > deadline {
-                return Err(Error::NotKilled { group: self.path.clone(), left: left.len() });
+                return Err(Error::NotKilled {
+                    group: self.path.clone(),
+                    left: left.len(),
+                });
             }
             sleep(Duration::from_millis(2));
         }
@@ -148,7 +172,10 @@ impl Cgroup {
     }
 
     fn try_freeze(&self, init: &Identity) -> Result<(), Error> {
-        let not = |why: &str| Error::NotFrozen { group: self.path.clone(), why: why.to_owned() };
+        let not = |why: &str| Error::NotFrozen {
+            group: self.path.clone(),
+            why: why.to_owned(),
+        };
         let v1 = self.v1("freezer");
         let (dir, file, word) = match (self.v2(), v1) {
             (Some(dir), _) => (dir, "cgroup.freeze", "1"),
@@ -173,6 +200,12 @@ impl Cgroup {
             return Err(not("a process of the container is outside it"));
         }
         Ok(())
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.v2()
+            .or_else(|| self.v1("freezer"))
+            .is_some_and(|dir| is_frozen(&dir))
     }
 
     pub fn thaw(&self) -> Result<(), Error> {
@@ -200,7 +233,9 @@ impl Cgroup {
         };
         let text = fs::read_to_string(file).unwrap_or_default();
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+        count
+            .and_then(|count| count.trim().parse().ok())
+            .unwrap_or(0)
     }
 
     /// Memory without swap beside it: the limit is what it says.
@@ -210,7 +245,9 @@ impl Cgroup {
             set(&dir.join("memory.limit_in_bytes"), &bytes)?;
             return set_if_there(&dir.join("memory.memsw.limit_in_bytes"), &bytes);
         }
-        let Some(dir) = self.v2() else { return Err(Error::NoCgroups) };
+        let Some(dir) = self.v2() else {
+            return Err(Error::NoCgroups);
+        };
         set(&dir.join("memory.max"), &bytes)?;
         set_if_there(&dir.join("memory.swap.max"), "0")
     }
@@ -223,7 +260,9 @@ impl Cgroup {
             set(&dir.join("cpu.cfs_period_us"), &QUOTA_PERIOD_US.to_string())?;
             return set(&dir.join("cpu.cfs_quota_us"), &quota.to_string());
         }
-        let Some(dir) = self.v2() else { return Err(Error::NoCgroups) };
+        let Some(dir) = self.v2() else {
+            return Err(Error::NoCgroups);
+        };
         set(&dir.join("cpu.max"), &format!("{quota} {QUOTA_PERIOD_US}"))
     }
 
@@ -234,7 +273,11 @@ impl Cgroup {
             while let Err(source) = remove_tree(&dir) {
                 // Busy for a moment after the last task's end.
                 if Instant::now() > deadline {
-                    return Err(Error::File { what: "remove", path: dir, source });
+                    return Err(Error::File {
+                        what: "remove",
+                        path: dir,
+                        source,
+                    });
                 }
                 sleep(Duration::from_millis(5));
             }
@@ -244,7 +287,11 @@ impl Cgroup {
 
     /// Names of the groups directly below this one, in any hierarchy.
     pub fn children(&self) -> BTreeSet<String> {
-        let entries = self.dirs().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
+        let entries = self
+            .dirs()
+            .filter_map(|dir| fs::read_dir(dir).ok())
+            .flatten()
+            .flatten();
         entries
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .filter_map(|entry| entry.file_name().into_string().ok())
@@ -263,7 +310,11 @@ fn set(file: &Path, value: &str) -> Result<(), Error> {
 
 /// For files that exist only where swap is accounted.
 fn set_if_there(file: &Path, value: &str) -> Result<(), Error> {
-    if file.exists() { set(file, value) } else { Ok(()) }
+    if file.exists() {
+        set(file, value)
+    } else {
+        Ok(())
+    }
 }
 
 fn signal(pid: i32) {

@@ -36,12 +36,19 @@ pub enum Request {
 /// What a shim answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    Created { pid: i32 },
+    Created {
+        pid: i32,
+    },
     /// The command runs. For an exec with a terminal its descriptor is the terminal's master.
     Started,
-    Failed { message: String, code: Option<i32> },
+    Failed {
+        message: String,
+        code: Option<i32>,
+    },
     /// An exec's end, as a wait status.
-    Ended { how: crate::exit::How },
+    Ended {
+        how: crate::exit::How,
+    },
 }
 
 /// A connected pair; both close on exec.
@@ -61,7 +68,12 @@ pub fn send<M: Serialize>(to: impl AsFd, message: &M, fds: &[BorrowedFd<'_>]) ->
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::other("too many descriptors for one message"));
     }
-    sendmsg(to, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    sendmsg(
+        to,
+        &[IoSlice::new(&bytes)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )?;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::channel::{self, Channel, Reply, Request};
 use crate::instance::{Instance, Keepers, Shim};
 use crate::process::Identity;
 use crate::shim::{SHIM, SHIM_EXEC};
-use crate::{Dir, Error, Root, Spec, bundle, workdir};
+use crate::{Dir, Error, Root, Spec, bundle, exit, workdir};
 
 /// A container that waits for its start. Dropped without one, it is killed and removed by its
 /// shim, and recorded as never having run.
@@ -31,12 +31,19 @@ pub async fn create(dir: &Dir, spec: &Spec) -> Result<Created, Error> {
     let prepared = tokio::task::spawn_blocking(move || prepare(&at, &wanted));
     let keepers = joined(prepared).await?;
     let (channel, shim) = launch(dir, SHIM)?;
-    let broken = |source| Error::Channel { id: dir.id().to_owned(), source };
+    let broken = |source| Error::Channel {
+        id: dir.id().to_owned(),
+        source,
+    };
     channel.send(&Request::Create, &[]).map_err(broken)?;
     match channel.receive().await.map_err(broken)? {
         Some((Reply::Created { pid }, _)) => {
-            let gone = || Error::Ended { id: dir.id().to_owned() };
-            let init = Identity::load(&dir.init()).filter(|init| init.pid == pid).ok_or_else(gone)?;
+            let gone = || Error::Ended {
+                id: dir.id().to_owned(),
+            };
+            let init = Identity::load(&dir.init())
+                .filter(|init| init.pid == pid)
+                .ok_or_else(gone)?;
             let pidfd = init.open().ok_or_else(gone)?;
             let instance = Instance::new(dir.clone(), spec, init, pidfd, keepers, shim)?;
             Ok(Created { channel, instance })
@@ -45,7 +52,9 @@ pub async fn create(dir: &Dir, spec: &Spec) -> Result<Created, Error> {
             shim.ended().await;
             Err(Error::Create { message, code })
         }
-        _ => Err(Error::ShimGone { id: dir.id().to_owned() }),
+        _ => Err(Error::ShimGone {
+            id: dir.id().to_owned(),
+        }),
     }
 }
 
@@ -79,6 +88,7 @@ fn prepare(dir: &Dir, spec: &Spec) -> Result<Keepers, Error> {
         workdir::ensure(root, cwd).map_err(Error::file("create working directory", cwd))?;
     }
     bundle::write(dir, spec)?;
+    exit::reserve(dir)?;
     let file = path.join("spec.json");
     let bytes = serde_json::to_vec(spec).expect("a Spec is plain values");
     fs::write(&file, bytes).map_err(Error::file("write", &file))?;
@@ -99,9 +109,17 @@ pub(crate) fn launch(dir: &Dir, role: &str) -> Result<(Channel, Shim), Error> {
     let spawn = |source| Error::Spawn { source };
     let (ours, theirs) = channel::pair().map_err(spawn)?;
     let log = dir.shim_log();
-    let log = File::options().create(true).append(true).open(&log).map_err(Error::file("open", &log))?;
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .map_err(Error::file("open", &log))?;
     let child = tokio::process::Command::new("/proc/self/exe")
-        .arg0(if role == SHIM_EXEC { "tandem-exec" } else { "tandem-shim" })
+        .arg0(if role == SHIM_EXEC {
+            "tandem-exec"
+        } else {
+            "tandem-shim"
+        })
         .arg(role)
         .arg(dir.path())
         // The runtime cannot bear an environment that is not UTF-8.
@@ -112,12 +130,17 @@ pub(crate) fn launch(dir: &Dir, role: &str) -> Result<(Channel, Shim), Error> {
         .stderr(Stdio::from(log))
         .spawn()
         .map_err(spawn)?;
-    let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    let pid = child
+        .id()
+        .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let pid = pid.ok_or_else(|| spawn(io::Error::other("the shim has no pid")))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| spawn(errno.into()))?;
     // Dropping the child leaves reaping to the runtime, whenever it ends.
     drop(child);
-    Ok((Channel::new(ours).map_err(spawn)?, Shim::new(pidfd).map_err(spawn)?))
+    Ok((
+        Channel::new(ours).map_err(spawn)?,
+        Shim::new(pidfd).map_err(spawn)?,
+    ))
 }
 
 /// Starts a shim that takes over a container whose shim is dead.
@@ -126,11 +149,18 @@ pub(crate) fn take_over(dir: &Dir, witness: Option<BorrowedFd<'_>>) -> Result<Sh
     let fds: Vec<_> = witness.into_iter().collect();
     channel
         .send(&Request::Adopt, &fds)
-        .map_err(|source| Error::Channel { id: dir.id().to_owned(), source })?;
+        .map_err(|source| Error::Channel {
+            id: dir.id().to_owned(),
+            source,
+        })?;
     Ok(shim)
 }
 
 /// A blocking task's own result; they neither panic nor are cancelled.
 pub(crate) async fn joined<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, Error> {
-    task.await.unwrap_or_else(|error| Err(Error::Spawn { source: io::Error::other(error) }))
+    task.await.unwrap_or_else(|error| {
+        Err(Error::Spawn {
+            source: io::Error::other(error),
+        })
+    })
 }

@@ -29,7 +29,11 @@ impl Dir {
     /// `path` need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        let id = path.file_name().unwrap_or(OsStr::new("")).to_string_lossy().into_owned();
+        let id = path
+            .file_name()
+            .unwrap_or(OsStr::new(""))
+            .to_string_lossy()
+            .into_owned();
         Self { path, id }
     }
 
@@ -50,6 +54,10 @@ impl Dir {
 
     pub(crate) fn exit(&self) -> PathBuf {
         self.path.join("exit")
+    }
+    /// Where the record is made; its room is reserved from the beginning.
+    pub(crate) fn unfinished_exit(&self) -> PathBuf {
+        self.path.join("exit.tmp")
     }
     pub(crate) fn config(&self) -> PathBuf {
         self.path.join("config.json")

@@ -7,9 +7,16 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{what} {path}")]
-    File { what: &'static str, path: PathBuf, source: io::Error },
+    File {
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("read {path}: not what a shim of ours writes")]
-    Record { path: PathBuf, source: serde_json::Error },
+    Record {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
     /// The container could not be built, or its command not executed. `code` is the shell's
     /// number for it (127 not found, 126 not executable), where there is one.
     #[error("create container: {message}")]
@@ -30,16 +37,18 @@ pub enum Error {
     NotKilled { group: String, left: usize },
     #[error("no cgroup hierarchy is mounted below /sys/fs/cgroup")]
     NoCgroups,
-    #[error(
-        "read the seccomp profile {path} (Debian package golang-github-containers-common)"
-    )]
+    #[error("read the seccomp profile {path} (Debian package golang-github-containers-common)")]
     NoProfile { path: PathBuf, source: io::Error },
     #[error("compile the seccomp profile: {message}")]
     Profile { message: String },
     #[error("unknown capability {0}")]
     Capability(String),
     #[error("send signal {signal} to instance {id}")]
-    Signal { id: String, signal: i32, source: io::Error },
+    Signal {
+        id: String,
+        signal: i32,
+        source: io::Error,
+    },
     #[error("{0} is not a signal")]
     NoSignal(i32),
 }

@@ -44,7 +44,11 @@ pub struct Exec {
 /// What connects us to the command.
 #[derive(Debug)]
 pub enum Streams {
-    Pipes { stdin: pipe::Sender, stdout: pipe::Receiver, stderr: pipe::Receiver },
+    Pipes {
+        stdin: pipe::Sender,
+        stdout: pipe::Receiver,
+        stderr: pipe::Receiver,
+    },
     Terminal(Console),
 }
 
@@ -62,7 +66,17 @@ impl Instance {
     /// Starts a command; returns once it is executed.
     pub async fn exec(&self, spec: &ExecSpec) -> Result<Exec, Error> {
         let id = self.dir().id().to_owned();
-        let broken = |source| Error::Channel { id: id.clone(), source };
+        let broken = |source| Error::Channel {
+            id: id.clone(),
+            source,
+        };
+        if self.is_frozen().await? {
+            // It would enter the group and stop there, halfway into the container.
+            return Err(Error::Exec {
+                message: "the instance is frozen".to_owned(),
+                code: None,
+            });
+        }
         let (channel, _shim) = launch(self.dir(), SHIM_EXEC)?;
         let request = Request::Exec(spec.clone());
         let pipes = if spec.terminal {
@@ -83,7 +97,11 @@ impl Instance {
                     }
                     (None, None) => return Err(Error::ShimGone { id }),
                 };
-                Ok(Exec { streams, channel, id })
+                Ok(Exec {
+                    streams,
+                    channel,
+                    id,
+                })
             }
             Some((Reply::Failed { message, code }, _)) => Err(Error::Exec { message, code }),
             _ => Err(Error::ShimGone { id }),
@@ -92,11 +110,27 @@ impl Instance {
 
     /// Runs a command to its end, or kills it after `timeout`: a health check.
     pub async fn run(&self, spec: &ExecSpec, timeout: Duration) -> Result<Output, Error> {
-        let spec = ExecSpec { terminal: false, ..spec.clone() };
-        let mut output = Output { how: None, stdout: Vec::new(), stderr: Vec::new() };
+        let spec = ExecSpec {
+            terminal: false,
+            ..spec.clone()
+        };
+        let mut output = Output {
+            how: None,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        };
         let work = async {
-            let Exec { streams, channel, id } = self.exec(&spec).await?;
-            let Streams::Pipes { stdin, stdout, stderr } = streams else {
+            let Exec {
+                streams,
+                channel,
+                id,
+            } = self.exec(&spec).await?;
+            let Streams::Pipes {
+                stdin,
+                stdout,
+                stderr,
+            } = streams
+            else {
                 return Err(Error::ShimGone { id });
             };
             drop(stdin);
@@ -105,7 +139,9 @@ impl Instance {
                 tokio::join!(end(&channel, &id), keep(stdout, out), keep(stderr, err));
             how.map(Some)
         };
-        let how = tokio::time::timeout(timeout, work).await.unwrap_or(Ok(None))?;
+        let how = tokio::time::timeout(timeout, work)
+            .await
+            .unwrap_or(Ok(None))?;
         output.how = how;
         Ok(output)
     }
@@ -119,7 +155,10 @@ impl Exec {
 }
 
 async fn end(channel: &Channel, id: &str) -> Result<How, Error> {
-    let broken = |source| Error::Channel { id: id.to_owned(), source };
+    let broken = |source| Error::Channel {
+        id: id.to_owned(),
+        source,
+    };
     match channel.receive().await.map_err(broken)? {
         Some((Reply::Ended { how }, _)) => Ok(how),
         _ => Err(Error::ShimGone { id: id.to_owned() }),
@@ -182,7 +221,12 @@ impl Console {
 
     /// The window's size in characters; the kernel tells the command by SIGWINCH.
     pub fn resize(&self, columns: u16, rows: u16) -> io::Result<()> {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         Ok(tcsetwinsize(self.0.get_ref(), size)?)
     }
 }

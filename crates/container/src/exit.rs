@@ -1,7 +1,7 @@
 //! How a container ended, and the record of it (`exit`) that outlives shim and agent.
 
 use std::fs;
-use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,13 +26,22 @@ pub enum How {
     /// It ended, and nobody saw how.
     Unknown,
     /// It never ran. `code` is 127 for a missing command, 126 for one that cannot be executed.
-    CreateFailed { message: String, code: Option<i32> },
+    CreateFailed {
+        message: String,
+        code: Option<i32>,
+    },
 }
 
 impl Exit {
     pub(crate) fn now(how: How, oom: bool) -> Self {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { how, oom, at: u64::try_from(at.as_millis()).unwrap_or(u64::MAX) }
+        let at = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Self {
+            how,
+            oom,
+            at: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+        }
     }
 }
 
@@ -48,6 +57,8 @@ impl How {
     }
 }
 
+const RESERVED_BYTES: usize = 4096;
+
 /// The record, if the instance has ended.
 pub(crate) fn read(dir: &Dir) -> Result<Option<Exit>, Error> {
     let path = dir.exit();
@@ -56,8 +67,18 @@ pub(crate) fn read(dir: &Dir) -> Result<Option<Exit>, Error> {
             .map(Some)
             .map_err(|source| Error::Record { path, source }),
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::File { what: "read", path, source }),
+        Err(source) => Err(Error::File {
+            what: "read",
+            path,
+            source,
+        }),
     }
+}
+
+/// Takes the record's room on disk while there is some: a log may fill it.
+pub(crate) fn reserve(dir: &Dir) -> Result<(), Error> {
+    let path = dir.unfinished_exit();
+    fs::write(&path, [b' '; RESERVED_BYTES]).map_err(Error::file("write", &path))
 }
 
 /// Writes the record, all of it or nothing, and only once: the first witness is right.
@@ -65,13 +86,22 @@ pub(crate) fn write(dir: &Dir, exit: &Exit) -> Result<(), Error> {
     if read(dir)?.is_some() {
         return Ok(());
     }
-    let temporary = dir.path().join("exit.tmp");
+    let path = dir.unfinished_exit();
     let mut line = serde_json::to_vec(exit).expect("an Exit is plain values");
     line.push(b'\n');
-    let mut file = fs::File::create(&temporary).map_err(Error::file("create", &temporary))?;
-    file.write_all(&line).map_err(Error::file("write", &temporary))?;
-    file.sync_all().map_err(Error::file("sync", &temporary))?;
-    fs::rename(&temporary, dir.exit()).map_err(Error::file("rename", &temporary))
+    let options = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
+    let file = options.map_err(Error::file("open", &path))?;
+    // Over the reserved blanks, and only then cut: the room is never given back in between.
+    file.write_all_at(&line, 0)
+        .map_err(Error::file("write", &path))?;
+    file.set_len(line.len() as u64)
+        .map_err(Error::file("cut", &path))?;
+    file.sync_all().map_err(Error::file("sync", &path))?;
+    fs::rename(&path, dir.exit()).map_err(Error::file("rename", &path))
 }
 
 #[cfg(test)]

@@ -45,7 +45,13 @@ pub fn assemble(dir: &Dir, sandbox: &Path, hidden: &[PathBuf]) -> Result<Return,
 
 fn build(root: &Path, sandbox: &Path, hidden: &[PathBuf]) -> io::Result<()> {
     nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)?;
+    mount(
+        None,
+        Path::new("/"),
+        None,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None,
+    )?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
@@ -55,7 +61,12 @@ fn build(root: &Path, sandbox: &Path, hidden: &[PathBuf]) -> io::Result<()> {
     move_mount(&tree, "", rustix::fs::CWD, root, flags)?;
     drop(tree);
     let own = OWN.iter().map(Path::new);
-    for path in hidden.iter().map(PathBuf::as_path).chain([Path::new(RUN)]).chain(own.clone()) {
+    for path in hidden
+        .iter()
+        .map(PathBuf::as_path)
+        .chain([Path::new(RUN)])
+        .chain(own.clone())
+    {
         detach_below(&inside(root, path))?;
     }
     for path in hidden.iter().map(PathBuf::as_path).chain([Path::new(RUN)]) {
@@ -69,7 +80,10 @@ fn mount_sandbox(root: &Path, sandbox: &Path) -> io::Result<()> {
     let target = inside(root, Path::new(SANDBOX));
     if !target.is_dir() {
         let mnt = inside(root, Path::new(MNT));
-        let had: Vec<_> = fs::read_dir(MNT)?.flatten().map(|entry| entry.file_name()).collect();
+        let had: Vec<_> = fs::read_dir(MNT)?
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
         tmpfs(&mnt, MsFlags::empty())?;
         fs::create_dir_all(&target)?;
         for name in had.iter().filter(|name| *name != "mesos") {
@@ -86,7 +100,13 @@ fn mount_sandbox(root: &Path, sandbox: &Path) -> io::Result<()> {
 }
 
 fn bind(from: &Path, to: &Path, read_only: bool) -> io::Result<()> {
-    mount(Some(from), to, None, MsFlags::MS_BIND | MsFlags::MS_REC, None)?;
+    mount(
+        Some(from),
+        to,
+        None,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        None,
+    )?;
     if read_only {
         let flags = OpenTreeFlags::OPEN_TREE_CLOEXEC;
         sys::read_only_recursive(open_tree(rustix::fs::CWD, to, flags)?.as_fd())?;
@@ -95,12 +115,22 @@ fn bind(from: &Path, to: &Path, read_only: bool) -> io::Result<()> {
 }
 
 fn cover(path: &Path) -> io::Result<()> {
-    if path.is_dir() { tmpfs(path, MsFlags::MS_RDONLY) } else { Ok(()) }
+    if path.is_dir() {
+        tmpfs(path, MsFlags::MS_RDONLY)
+    } else {
+        Ok(())
+    }
 }
 
 fn tmpfs(path: &Path, flags: MsFlags) -> io::Result<()> {
     let guarded = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some(Path::new("tmpfs")), path, Some("tmpfs"), flags | guarded, Some("mode=755"))
+    mount(
+        Some(Path::new("tmpfs")),
+        path,
+        Some("tmpfs"),
+        flags | guarded,
+        Some("mode=755"),
+    )
 }
 
 fn mount(
@@ -118,7 +148,10 @@ fn mount(
 /// copy that nobody sees keeps their devices all the same.
 fn detach_below(path: &Path) -> io::Result<()> {
     let text = fs::read_to_string("/proc/self/mountinfo")?;
-    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let points = text
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(unescape);
     let below: Vec<PathBuf> = points.filter(|point| point.starts_with(path)).collect();
     for point in below.iter().rev() {
         // Detaching a parent has taken its children along.
@@ -135,6 +168,16 @@ fn inside(root: &Path, path: &Path) -> PathBuf {
 
 /// Mount tables write blanks, tabs, newlines and backslashes as octal numbers.
 fn unescape(field: &str) -> PathBuf {
-    let pairs = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    pairs.iter().fold(field.to_owned(), |text, (code, plain)| text.replace(code, plain)).into()
+    let pairs = [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ];
+    pairs
+        .iter()
+        .fold(field.to_owned(), |text, (code, plain)| {
+            text.replace(code, plain)
+        })
+        .into()
 }

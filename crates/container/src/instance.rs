@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{WaitId, WaitIdOptions};
@@ -22,6 +22,8 @@ use crate::{Dir, Error, Exit, Spec, exit, sys};
 const SIGKILL: i32 = 9;
 /// A shim that dies this often in a row will not do better the next time.
 const SHIMS_MAX: u32 = 5;
+/// One that lived so long was killed by somebody, not by itself.
+const SHIM_GOOD: Duration = Duration::from_secs(10);
 const SHIM_PAUSE: Duration = Duration::from_millis(200);
 
 /// A container whose command was started. Clones are the same instance.
@@ -53,8 +55,17 @@ impl Instance {
         let pidfd = sys::watched(pidfd).map_err(|source| Error::Spawn { source })?;
         let cgroup = spec.cgroup.clone();
         let shim = Mutex::new(shim);
-        let inner = Inner { dir, cgroup, init, pidfd, _keepers: keepers, shim };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            dir,
+            cgroup,
+            init,
+            pidfd,
+            _keepers: keepers,
+            shim,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     pub fn dir(&self) -> &Dir {
@@ -72,17 +83,24 @@ impl Instance {
         let mut shim = inner.shim.lock().await;
         let mut started = 0;
         loop {
+            let began = Instant::now();
             // The shim ends last: after it, there is nothing of the container left.
             shim.ended().await;
             if let Some(exit) = exit::read(&inner.dir)? {
                 return Ok(exit);
+            }
+            if began.elapsed() > SHIM_GOOD {
+                started = 0;
             }
             if started == SHIMS_MAX {
                 return self.witness().await;
             }
             tokio::time::sleep(SHIM_PAUSE * started).await;
             started += 1;
-            tracing::warn!(instance.id = inner.dir.id(), "Started another shim, the last one died");
+            tracing::warn!(
+                instance.id = inner.dir.id(),
+                "Started another shim, the last one died"
+            );
             *shim = take_over(&inner.dir, Some(inner.pidfd.get_ref().as_fd()))?;
         }
     }
@@ -92,7 +110,12 @@ impl Instance {
         self.init_ended().await;
         let inner = &self.inner;
         let exit = Exit::now(ending(inner.pidfd.get_ref(), inner.init.pid), false);
-        exit::write(&inner.dir, &exit)?;
+        if let Err(error) = exit::write(&inner.dir, &exit) {
+            tracing::error!(
+                instance.id = inner.dir.id(),
+                "Could not record an end: {error}"
+            );
+        }
         Ok(exit)
     }
 
@@ -113,7 +136,11 @@ impl Instance {
             Err(source) if source.raw_os_error() == Some(nix::libc::EINVAL) => {
                 Err(Error::NoSignal(signal))
             }
-            other => other.map_err(|source| Error::Signal { id: id(), signal, source }),
+            other => other.map_err(|source| Error::Signal {
+                id: id(),
+                signal,
+                source,
+            }),
         }
     }
 
@@ -150,9 +177,14 @@ impl Instance {
         self.with_group(|group, _| group.thaw()).await
     }
 
+    pub(crate) async fn is_frozen(&self) -> Result<bool, Error> {
+        self.with_group(|group, _| Ok(group.is_frozen())).await
+    }
+
     /// Processes that the instance's cgroup holds, as this process sees them.
     pub async fn processes(&self) -> Result<Vec<i32>, Error> {
-        self.with_group(|group, _| Ok(group.processes().into_iter().collect())).await
+        self.with_group(|group, _| Ok(group.processes().into_iter().collect()))
+            .await
     }
 
     async fn with_group<T: Send + 'static>(
@@ -179,7 +211,9 @@ impl Keepers {
             rustix::fs::openat(CWD, &path, flags, Mode::empty())
                 .map_err(|errno| Error::file("open", &path)(errno.into()))
         });
-        Ok(Self { _fifos: [out?, err?] })
+        Ok(Self {
+            _fifos: [out?, err?],
+        })
     }
 }
 

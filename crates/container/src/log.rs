@@ -98,11 +98,20 @@ fn parse(entry: &[u8]) -> Option<Line> {
         _ => return None,
     };
     let partial = fields.next()? == "P";
-    Some(Line { time, stream, text: fields.next()?.to_owned(), partial })
+    Some(Line {
+        time,
+        stream,
+        text: fields.next()?.to_owned(),
+        partial,
+    })
 }
 
 fn file(dir: &Path, index: u32) -> PathBuf {
-    if index == 0 { dir.join("log") } else { dir.join(format!("log.{index}")) }
+    if index == 0 {
+        dir.join("log")
+    } else {
+        dir.join(format!("log.{index}"))
+    }
 }
 
 /// The shim's end.
@@ -119,7 +128,13 @@ impl Writer {
         let path = file(dir.path(), 0);
         let log = open_log(&path).map_err(Error::file("open", &path))?;
         let size = log.metadata().map_err(Error::file("stat", &path))?.len();
-        Ok(Self { dir: dir.path().to_owned(), limits, file: log, size, dropped: 0 })
+        Ok(Self {
+            dir: dir.path().to_owned(),
+            limits,
+            file: log,
+            size,
+            dropped: 0,
+        })
     }
 
     /// Inode and length of the file being written.
@@ -154,8 +169,15 @@ impl Writer {
     /// must never wait for us.
     pub fn append(&mut self, entries: &[u8]) {
         let remark = (self.dropped > 0).then(|| {
-            let text = format!("{} entries dropped: the log could not be written", self.dropped);
-            render(Stream::Tandem, format!("{text}\n").as_bytes(), SystemTime::now())
+            let text = format!(
+                "{} entries dropped: the log could not be written",
+                self.dropped
+            );
+            render(
+                Stream::Tandem,
+                format!("{text}\n").as_bytes(),
+                SystemTime::now(),
+            )
         });
         let whole = [remark.as_deref().unwrap_or_default(), entries].concat();
         match self.file.write_all(&whole) {
@@ -190,8 +212,12 @@ impl Reader {
         let path = dir.path();
         let what = "watch";
         let watch = watch(path).map_err(Error::file(what, path))?;
-        let mut reader =
-            Self { dir: path.to_owned(), current: None, rest: Vec::new(), watch };
+        let mut reader = Self {
+            dir: path.to_owned(),
+            current: None,
+            rest: Vec::new(),
+            watch,
+        };
         reader.current = match from {
             From::Start => reader.oldest(),
             From::Tail(entries) => reader.tail(entries).map_err(Error::file("read", path))?,
@@ -232,7 +258,11 @@ impl Reader {
 
     /// Returns when the log may have grown.
     pub async fn changed(&self) -> Result<(), Error> {
-        let failed = |source| Error::File { what: "watch", path: self.dir.clone(), source };
+        let failed = |source| Error::File {
+            what: "watch",
+            path: self.dir.clone(),
+            source,
+        };
         let mut ready = self.watch.readable().await.map_err(failed)?;
         let mut events = [0; 4096];
         while rustix::io::read(self.watch.get_ref(), &mut events).is_ok_and(|got| got > 0) {}
@@ -242,7 +272,9 @@ impl Reader {
 
     /// Reads a chunk; `false` at the end.
     fn fill(&mut self) -> io::Result<bool> {
-        let Some(file) = &mut self.current else { return Ok(false) };
+        let Some(file) = &mut self.current else {
+            return Ok(false);
+        };
         let mut chunk = vec![0; CHUNK_BYTES];
         let got = file.read(&mut chunk)?;
         self.rest.extend_from_slice(&chunk[..got]);
@@ -255,12 +287,17 @@ impl Reader {
         };
         let rest = self.rest.split_off(end + 1);
         let whole = std::mem::replace(&mut self.rest, rest);
-        whole.split(|byte| *byte == b'\n').filter_map(parse).collect()
+        whole
+            .split(|byte| *byte == b'\n')
+            .filter_map(parse)
+            .collect()
     }
 
     /// The files there are, newest first.
     fn files(&self) -> Vec<File> {
-        (0..).map_while(|index| File::open(file(&self.dir, index)).ok()).collect()
+        (0..)
+            .map_while(|index| File::open(file(&self.dir, index)).ok())
+            .collect()
     }
 
     fn oldest(&self) -> Option<File> {
@@ -338,7 +375,16 @@ mod tests {
         let out = render(Stream::Stdout, format!("a\n\n{long}\nend").as_bytes(), at);
         let lines: Vec<Line> = out.split(|b| *b == b'\n').filter_map(parse).collect();
         let shape: Vec<(usize, bool)> = lines.iter().map(|l| (l.text.len(), l.partial)).collect();
-        assert_eq!(shape, [(1, false), (0, false), (PIECE_BYTES, true), (1, false), (3, true)]);
+        assert_eq!(
+            shape,
+            [
+                (1, false),
+                (0, false),
+                (PIECE_BYTES, true),
+                (1, false),
+                (3, true)
+            ]
+        );
     }
 
     #[test]
@@ -354,7 +400,10 @@ mod tests {
     async fn a_reader_follows_through_rotations_without_loss_or_double() {
         let home = tempfile::tempdir().expect("a temporary directory");
         let dir = Dir::new(home.path());
-        let limits = LogLimits { bytes: 2000, files: 4 };
+        let limits = LogLimits {
+            bytes: 2000,
+            files: 4,
+        };
         let mut writer = Writer::open(&dir, limits).expect("open");
         let mut reader = Reader::open(&dir, From::Start).expect("open");
         let mut seen = Vec::new();
@@ -390,10 +439,21 @@ mod tests {
     async fn a_tail_reaches_back_into_older_files() {
         let home = tempfile::tempdir().expect("a temporary directory");
         let dir = Dir::new(home.path());
-        let mut writer = Writer::open(&dir, LogLimits { bytes: 600, files: 3 }).expect("open");
+        let mut writer = Writer::open(
+            &dir,
+            LogLimits {
+                bytes: 600,
+                files: 3,
+            },
+        )
+        .expect("open");
         for number in 0..40 {
             writer.rotate_if_full();
-            writer.append(&render(Stream::Stderr, format!("{number}\n").as_bytes(), SystemTime::now()));
+            writer.append(&render(
+                Stream::Stderr,
+                format!("{number}\n").as_bytes(),
+                SystemTime::now(),
+            ));
         }
         for wanted in [0, 1, 7, 15] {
             let mut reader = Reader::open(&dir, From::Tail(wanted)).expect("open");

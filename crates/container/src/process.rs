@@ -21,7 +21,11 @@ pub struct Identity {
 impl Identity {
     /// Of a living process.
     pub fn of(pid: i32) -> std::io::Result<Self> {
-        Ok(Self { pid, started: Stat::read(pid)?.started, boot: boot()? })
+        Ok(Self {
+            pid,
+            started: Stat::read(pid)?.started,
+            boot: boot()?,
+        })
     }
 
     /// The record in `path`; `None` if there is none, or none that can be read.
@@ -30,7 +34,11 @@ impl Identity {
         let mut fields = text.split_whitespace();
         let pid = fields.next()?.parse().ok()?;
         let started = fields.next()?.parse().ok()?;
-        Some(Self { pid, started, boot: fields.next()?.to_owned() })
+        Some(Self {
+            pid,
+            started,
+            boot: fields.next()?.to_owned(),
+        })
     }
 
     pub fn save(&self, path: &Path) -> Result<(), Error> {
@@ -119,13 +127,19 @@ mod tests {
         let me = i32::try_from(std::process::id()).expect("pids are small");
         let identity = Identity::of(me).expect("we live");
         assert!(identity.alive() && identity.open().is_some());
-        let other = Identity { started: identity.started + 1, ..identity };
+        let other = Identity {
+            started: identity.started + 1,
+            ..identity
+        };
         assert!(!other.alive() && other.open().is_none());
     }
 
     #[test]
     fn a_name_full_of_parentheses_does_not_shift_the_fields() {
-        let rest = (4..=52).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+        let rest = (4..=52)
+            .map(|n| n.to_string())
+            .collect::<Vec<_>>()
+            .join(" ");
         let stat = Stat::parse(&format!("7 (a) b) (c) Z {rest}\n")).expect("well formed");
         assert!(stat.zombie);
         assert_eq!((stat.started, stat.status), (22, 52));

@@ -29,8 +29,22 @@ const SYSCALLS_END: i32 = 1024;
 /// What only `SYS_ADMIN` may do; the profile's authors leave it to the kernel's own checks,
 /// which user namespaces get around.
 const NAMESPACES: [&str; 16] = [
-    "clone", "clone3", "fsconfig", "fsmount", "fsopen", "fspick", "mount", "mount_setattr",
-    "move_mount", "open_tree", "pivot_root", "setns", "umount", "umount2", "unshare", "listmount",
+    "clone",
+    "clone3",
+    "fsconfig",
+    "fsmount",
+    "fsopen",
+    "fspick",
+    "mount",
+    "mount_setattr",
+    "move_mount",
+    "open_tree",
+    "pivot_root",
+    "setns",
+    "umount",
+    "umount2",
+    "unshare",
+    "listmount",
 ];
 /// Every `CLONE_NEW…` flag.
 const NAMESPACE_FLAGS: u64 = 0x7E02_0000;
@@ -83,12 +97,17 @@ struct Rule {
     args: Vec<Arg>,
 }
 
+/// Compiled filters by the capabilities they are for.
+type Filters = BTreeMap<BTreeSet<String>, Arc<Vec<u8>>>;
+
 /// The filter for these capabilities (`CAP_…`), as an array of BPF instructions.
 pub fn compiled(capabilities: &BTreeSet<String>) -> Result<Arc<Vec<u8>>, Error> {
-    static DONE: OnceLock<Mutex<BTreeMap<BTreeSet<String>, Arc<Vec<u8>>>>> = OnceLock::new();
+    static DONE: OnceLock<Mutex<Filters>> = OnceLock::new();
     let done = DONE.get_or_init(Mutex::default);
     // Held while compiling: fifty starts at once shall compile once.
-    let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut done = done
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(filter) = done.get(capabilities) {
         return Ok(filter.clone());
     }
@@ -117,7 +136,10 @@ fn architectures() -> [(ScmpArch, &'static str); 3] {
 }
 #[cfg(target_arch = "aarch64")]
 fn architectures() -> [(ScmpArch, &'static str); 2] {
-    [(ScmpArch::Aarch64, "SCMP_ARCH_AARCH64"), (ScmpArch::Arm, "SCMP_ARCH_ARM")]
+    [
+        (ScmpArch::Aarch64, "SCMP_ARCH_AARCH64"),
+        (ScmpArch::Arm, "SCMP_ARCH_ARM"),
+    ]
 }
 
 /// This machine, by the names the profile uses.
@@ -128,10 +150,14 @@ const ARCHES: [&str; 2] = ["arm64", "arm"];
 
 fn profile() -> Result<Profile, Error> {
     let path = Path::new(PROFILE);
-    let bytes =
-        fs::read(path).map_err(|source| Error::NoProfile { path: path.to_owned(), source })?;
-    serde_json::from_slice(&bytes)
-        .map_err(|source| Error::Record { path: path.to_owned(), source })
+    let bytes = fs::read(path).map_err(|source| Error::NoProfile {
+        path: path.to_owned(),
+        source,
+    })?;
+    serde_json::from_slice(&bytes).map_err(|source| Error::Record {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn resolve(profile: Profile, capabilities: &BTreeSet<String>) -> Vec<Rule> {
@@ -141,10 +167,22 @@ fn resolve(profile: Profile, capabilities: &BTreeSet<String>) -> Vec<Rule> {
     for group in profile.syscalls {
         let arches = &group.includes.arches;
         let ours = arches.is_empty() || arches.iter().any(|a| ARCHES.contains(&a.as_str()));
-        let held = group.includes.caps.iter().all(|cap| capabilities.contains(cap));
-        let excluded = group.excludes.caps.iter().any(|cap| capabilities.contains(cap));
+        let held = group
+            .includes
+            .caps
+            .iter()
+            .all(|cap| capabilities.contains(cap));
+        let excluded = group
+            .excludes
+            .caps
+            .iter()
+            .any(|cap| capabilities.contains(cap));
         if ours && held && !excluded {
-            let names = group.names.into_iter().filter(|name| !reserved(name)).collect();
+            let names = group
+                .names
+                .into_iter()
+                .filter(|name| !reserved(name))
+                .collect();
             rules.push(Rule {
                 names,
                 action: group.action,
@@ -162,8 +200,11 @@ fn resolve(profile: Profile, capabilities: &BTreeSet<String>) -> Vec<Rule> {
         };
         rules.push(allow(&["clone"], vec![plain]));
     }
-    let named: BTreeSet<&str> =
-        rules.iter().flat_map(|rule| &rule.names).map(String::as_str).collect();
+    let named: BTreeSet<&str> = rules
+        .iter()
+        .flat_map(|rule| &rule.names)
+        .map(String::as_str)
+        .collect();
     // clone3 hides its flags from filters: ENOSYS, the default, makes callers use clone.
     let denied = known().filter(|name| !named.contains(name.as_str()) && name != "clone3");
     let denied = Rule {
@@ -179,7 +220,12 @@ fn resolve(profile: Profile, capabilities: &BTreeSet<String>) -> Vec<Rule> {
 
 fn allow(names: &[&str], args: Vec<Arg>) -> Rule {
     let names = names.iter().map(ToString::to_string).collect();
-    Rule { names, action: "SCMP_ACT_ALLOW".into(), errno_ret: None, args }
+    Rule {
+        names,
+        action: "SCMP_ACT_ALLOW".into(),
+        errno_ret: None,
+        args,
+    }
 }
 
 /// The calls of this machine that libseccomp has a name for.
@@ -197,14 +243,20 @@ fn compile(rules: &[Rule]) -> Result<Vec<u8>, Error> {
     filter.set_ctl_optimize(2).map_err(wrong)?;
     for rule in rules {
         let action = ScmpAction::from_str(&rule.action, rule.errno_ret).map_err(wrong)?;
-        let conditions = rule.args.iter().map(condition).collect::<Result<Vec<_>, _>>()?;
+        let conditions = rule
+            .args
+            .iter()
+            .map(condition)
+            .collect::<Result<Vec<_>, _>>()?;
         if action == default {
             continue;
         }
         for name in &rule.names {
             // Names of other architectures and of newer kernels are in the data too.
             if let Ok(syscall) = ScmpSyscall::from_name(name) {
-                filter.add_rule_conditional(action, syscall, &conditions).map_err(wrong)?;
+                filter
+                    .add_rule_conditional(action, syscall, &conditions)
+                    .map_err(wrong)?;
             }
         }
     }
@@ -220,7 +272,11 @@ fn condition(arg: &Arg) -> Result<ScmpArgCompare, Error> {
         "SCMP_CMP_GE" => (ScmpCompareOp::GreaterEqual, arg.value),
         "SCMP_CMP_GT" => (ScmpCompareOp::Greater, arg.value),
         "SCMP_CMP_MASKED_EQ" => (ScmpCompareOp::MaskedEqual(arg.value), arg.value_two),
-        other => return Err(Error::Profile { message: format!("unknown comparison {other}") }),
+        other => {
+            return Err(Error::Profile {
+                message: format!("unknown comparison {other}"),
+            });
+        }
     };
     Ok(ScmpArgCompare::new(arg.index, op, value))
 }
@@ -237,5 +293,7 @@ fn instructions(filter: &ScmpFilterContext) -> Result<Vec<u8>, Error> {
 }
 
 fn wrong(error: impl std::error::Error) -> Error {
-    Error::Profile { message: error.to_string() }
+    Error::Profile {
+        message: error.to_string(),
+    }
 }

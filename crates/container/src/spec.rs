@@ -76,7 +76,10 @@ pub enum Root {
     /// The node's own `/`, read-only with everything mounted below it; `/proc`, `/sys`, `/dev`
     /// and `/tmp` of its own; `hidden` (absolute paths) and `/run` covered by empty
     /// directories; `sandbox` writable at `/mnt/mesos/sandbox`.
-    Host { sandbox: PathBuf, hidden: Vec<PathBuf> },
+    Host {
+        sandbox: PathBuf,
+        hidden: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +102,9 @@ pub struct Mount {
 pub enum Source {
     /// A file or directory of the node, with what is mounted below it.
     Bind(PathBuf),
-    Tmpfs { bytes: Option<u64> },
+    Tmpfs {
+        bytes: Option<u64>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,7 +121,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { cpu_shares: None, cpu_quota: None, memory_bytes: None, pids: 4096, ulimits: Vec::new() }
+        Self {
+            cpu_shares: None,
+            cpu_quota: None,
+            memory_bytes: None,
+            pids: 4096,
+            ulimits: Vec::new(),
+        }
     }
 }
 
@@ -138,6 +149,9 @@ pub struct LogLimits {
 
 impl Default for LogLimits {
     fn default() -> Self {
-        Self { bytes: 10 << 20, files: 3 }
+        Self {
+            bytes: 10 << 20,
+            files: 3,
+        }
     }
 }

@@ -18,9 +18,15 @@ pub async fn remove(dir: &Dir) -> Result<(), Error> {
     let dir = dir.clone();
     joined(tokio::task::spawn_blocking(move || {
         let path = dir.path();
-        if let Some(mounted) = mounted_below(path).map_err(Error::file("look for mounts in", path))? {
+        if let Some(mounted) =
+            mounted_below(path).map_err(Error::file("look for mounts in", path))?
+        {
             let source = io::Error::other(format!("{mounted} is still mounted"));
-            return Err(Error::File { what: "remove", path: path.to_owned(), source });
+            return Err(Error::File {
+                what: "remove",
+                path: path.to_owned(),
+                source,
+            });
         }
         if let Ok(spec) = dir.spec() {
             clear(&Cgroup::new(&spec.cgroup)?)?;
@@ -60,8 +66,12 @@ fn clear(group: &Cgroup) -> Result<(), Error> {
 }
 
 fn mounted_below(path: &Path) -> io::Result<Option<String>> {
-    let Ok(path) = path.canonicalize() else { return Ok(None) };
+    let Ok(path) = path.canonicalize() else {
+        return Ok(None);
+    };
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let mut points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    Ok(points.find(|point| Path::new(point).starts_with(&path)).map(str::to_owned))
+    Ok(points
+        .find(|point| Path::new(point).starts_with(&path))
+        .map(str::to_owned))
 }

@@ -26,7 +26,10 @@ const PIDFD_GET_INFO: libc::c_ulong =
 /// The wait status of a process that was *reaped*, by any holder of a pidfd opened before its
 /// end. `None` while it is not reaped, and on kernels before 6.15.
 pub fn pidfd_exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
-    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    let mut info = PidfdInfo {
+        mask: PIDFD_INFO_EXIT,
+        ..PidfdInfo::default()
+    };
     // SAFETY: the kernel writes at most the size encoded in the request, which is that of `info`.
     let answer = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
     (answer == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
@@ -45,7 +48,10 @@ pub fn load_seccomp(filter: &[u8]) -> io::Result<()> {
         .collect();
     let length = u16::try_from(instructions.len())
         .map_err(|_| io::Error::other("seccomp filter is too long"))?;
-    let program = libc::sock_fprog { len: length, filter: instructions.as_ptr().cast_mut() };
+    let program = libc::sock_fprog {
+        len: length,
+        filter: instructions.as_ptr().cast_mut(),
+    };
     // SAFETY: `program` points at `length` instructions, which the kernel copies and never writes.
     let answer = unsafe {
         libc::syscall(
@@ -55,16 +61,33 @@ pub fn load_seccomp(filter: &[u8]) -> io::Result<()> {
             &raw const program,
         )
     };
-    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Gives every signal its default action. Rust's runtime ignores SIGPIPE, and an ignored
 /// signal stays ignored across `execve`.
+///
+/// By the bare call: the C library keeps two real-time signals to itself, and those can be
+/// inherited as ignored like any other.
 pub fn default_signals() {
-    for signal in Signal::iterator() {
-        // SAFETY: the default action is no handler: nothing of ours runs in signal context.
-        // KILL and STOP answer EINVAL, which is as it should be.
-        let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
+    const SIGNALS: libc::c_int = 64;
+    let default = [0_u64; 4];
+    for signal in 1..=SIGNALS {
+        // SAFETY: the kernel reads its `struct sigaction`, of at most 32 bytes; all zero means
+        // the default action, which runs no code of ours. KILL and STOP answer EINVAL.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                size_of::<u64>(),
+            );
+        }
     }
 }
 
@@ -73,9 +96,19 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let info: *const libc::siginfo_t = std::ptr::null();
     // SAFETY: without a siginfo the call takes numbers only.
     let answer = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0 as libc::c_uint)
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            info,
+            0 as libc::c_uint,
+        )
     };
-    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Lets SIGTERM, SIGINT and SIGHUP pass by: a shim ends when its container does.
@@ -111,7 +144,11 @@ pub fn read_only_recursive(tree: BorrowedFd<'_>) -> io::Result<()> {
             size_of::<libc::mount_attr>(),
         )
     };
-    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Watches an owned descriptor from within the runtime.

@@ -12,7 +12,9 @@ pub fn ensure(root: &Path, cwd: &Path) -> io::Result<()> {
     let mut parent = rustix::io::dup(&root)?;
     let mut path = std::path::PathBuf::new();
     for step in cwd.components() {
-        let Component::Normal(name) = step else { continue };
+        let Component::Normal(name) = step else {
+            continue;
+        };
         path.push(name);
         let open = || openat2(&root, &path, flags, Mode::empty(), ResolveFlags::IN_ROOT);
         parent = match open() {

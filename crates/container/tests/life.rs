@@ -2,12 +2,14 @@
 //! root and a static busybox; every test has its own directory and all of them one cgroup, which
 //! goes at the end, whatever happened.
 
+// Panicking is how a test fails, also without the harness that says so.
+#![allow(clippy::panic)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use container::log::{From, Line, Reader, Stream};
@@ -44,7 +46,11 @@ fn main() -> ExitCode {
     if args.iter().any(|arg| arg == "--list") {
         return ExitCode::SUCCESS;
     }
-    let filter = args.iter().find(|arg| !arg.starts_with('-')).cloned().unwrap_or_default();
+    let filter = args
+        .iter()
+        .find(|arg| !arg.starts_with('-'))
+        .cloned()
+        .unwrap_or_default();
     runtime.block_on(cases::all(&filter))
 }
 
@@ -60,14 +66,23 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let group = format!("tandem-test-{}-{number}", std::process::id());
-        let world = Self { home: tempfile::tempdir().expect("a temporary directory"), group };
+        let home = tempfile::Builder::new().prefix("tandem-test-").tempdir();
+        let home = home.expect("a temporary directory");
+        // As unique as the directory: pids repeat in other namespaces, cgroups are shared.
+        let group = home
+            .path()
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let world = Self { home, group };
         let bin = world.root().join("bin");
         fs::create_dir_all(&bin).expect("create bin");
         fs::copy("/bin/busybox", bin.join("busybox")).expect("Debian package busybox-static");
-        for name in ["sh", "sleep", "cat", "echo", "id", "unshare", "touch", "ls", "env", "stty", "tail", "mount", "dd", "hostname", "ps", "kill"] {
+        for name in [
+            "sh", "sleep", "cat", "echo", "id", "unshare", "touch", "ls", "env", "stty", "tail",
+            "mount", "dd", "hostname", "ps", "kill",
+        ] {
             symlink("busybox", bin.join(name)).expect("link");
         }
         fs::create_dir_all(world.root().join("tmp")).expect("create tmp");
@@ -79,13 +94,23 @@ impl World {
     }
 
     fn dir(&self, id: &str) -> Dir {
-        Dir::new(self.home.path().join("instances").join(format!("{id}-{}", self.group)))
+        Dir::new(
+            self.home
+                .path()
+                .join("instances")
+                .join(format!("{id}-{}", self.group)),
+        )
     }
 
     fn spec(&self, dir: &Dir, script: &str) -> Spec {
         let args = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
         let cgroup = format!("{}/{}", self.group, dir.id());
-        Spec::new(args, Root::Mounted(self.root()), cgroup, format!("{}/shims", self.group))
+        Spec::new(
+            args,
+            Root::Mounted(self.root()),
+            cgroup,
+            format!("{}/shims", self.group),
+        )
     }
 
     async fn run(&self, id: &str, change: impl FnOnce(&mut Spec), script: &str) -> Instance {
@@ -98,7 +123,12 @@ impl World {
     }
 
     /// Runs a script to its end.
-    async fn result(&self, id: &str, change: impl FnOnce(&mut Spec), script: &str) -> (Exit, String) {
+    async fn result(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Spec),
+        script: &str,
+    ) -> (Exit, String) {
         let instance = self.run(id, change, script).await;
         let exit = within(instance.wait()).await.expect("an exit");
         (exit, text(instance.dir()))
@@ -107,12 +137,19 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        for hierarchy in fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let base = hierarchy.path().join(&self.group);
             for child in fs::read_dir(&base).into_iter().flatten().flatten() {
                 let procs = fs::read_to_string(child.path().join("cgroup.procs"));
                 for pid in procs.unwrap_or_default().lines() {
-                    let _ = Command::new("kill").args(["-9", pid]).status();
+                    let _ = Command::new("kill")
+                        .args(["-9", pid])
+                        .stderr(Stdio::null())
+                        .status();
                 }
                 let deadline = Instant::now() + Duration::from_secs(5);
                 while child.path().is_dir()
@@ -159,11 +196,21 @@ fn text(dir: &Dir) -> String {
 
 fn shim_pid(dir: &Dir) -> i32 {
     let record = fs::read_to_string(dir.path().join("shim")).expect("a shim");
-    record.split(' ').next().and_then(|pid| pid.parse().ok()).expect("a pid")
+    record
+        .split(' ')
+        .next()
+        .and_then(|pid| pid.parse().ok())
+        .expect("a pid")
 }
 
 fn kill_9(pid: i32) {
-    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill").success());
+    assert!(
+        Command::new("kill")
+            .args(["-9", &pid.to_string()])
+            .status()
+            .expect("kill")
+            .success()
+    );
 }
 
 fn alive(pid: i32) -> bool {

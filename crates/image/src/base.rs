@@ -11,6 +11,7 @@ use tokio::process::Command;
 
 use crate::child::{self, Tool};
 use crate::digest::Digest;
+use crate::trash;
 
 const MMDEBSTRAP: Tool = Tool {
     name: "mmdebstrap",
@@ -80,8 +81,17 @@ pub async fn make(
     if path.is_file() {
         return Ok(path);
     }
-    let partial = path.with_extension("partial.tar");
+    // What a killed attempt left, its root filesystem under construction included.
+    let (partial, room) = (
+        path.with_extension("partial.tar"),
+        path.with_extension("room"),
+    );
+    let clear = || trash::remove(&partial).and_then(|()| trash::remove(&room));
+    clear()
+        .and_then(|()| fs::create_dir(&room))
+        .map_err(failed)?;
     let mut command = command(recipe, &partial);
+    command.env("TMPDIR", &room);
     let made = child::run(MMDEBSTRAP, &mut command, on_line).await;
     made.map_err(|source| Error::Make {
         packages: recipe.packages.join(" "),
@@ -90,6 +100,7 @@ pub async fn make(
     let keep = || -> io::Result<()> {
         File::open(&partial)?.sync_all()?;
         fs::rename(&partial, &path)?;
+        clear()?;
         File::open(cache)?.sync_all()
     };
     keep().map_err(failed)?;

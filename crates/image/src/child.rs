@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -39,7 +40,8 @@ pub(crate) struct Tool {
 }
 
 /// Runs to the end; both streams' lines go to `on_line` in the order of arrival,
-/// and the last of them come back. The child dies with the future.
+/// and the last of them come back. With the future ends the child, by a signal that
+/// lets it clear up after itself.
 pub(crate) async fn run(
     tool: Tool,
     command: &mut Command,
@@ -48,8 +50,7 @@ pub(crate) async fn run(
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+        .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => Error::Missing {
             tool: tool.name,
@@ -60,6 +61,7 @@ pub(crate) async fn run(
             source,
         },
     })?;
+    let mut unfinished = Unfinished(child.id().and_then(|id| Pid::from_raw(id as i32)));
     let (sender, mut lines) = mpsc::channel(64);
     let readers = [
         child
@@ -88,6 +90,7 @@ pub(crate) async fn run(
         source,
     })?;
     let said = Vec::from(kept);
+    unfinished.0 = None;
     if status.success() {
         Ok(said)
     } else {
@@ -95,6 +98,18 @@ pub(crate) async fn run(
             tool: tool.name,
             said,
         })
+    }
+}
+
+/// A child that nobody has waited for yet, so that its id is surely its own.
+struct Unfinished(Option<Pid>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(child) = self.0 {
+            // Gone already: then there is nothing to end.
+            let _ = rustix::process::kill_process(child, Signal::TERM);
+        }
     }
 }
 

@@ -47,11 +47,12 @@ pub(crate) fn apply(
 
     let mut compressed = Hashing::new(source);
     let unpacked = unpack_stream(&mut compressed, &root, &trash, limits);
-    let refused = matches!(
-        &unpacked,
-        Err(unpack::Error::TooMuch { .. } | unpack::Error::Refused { .. })
-    );
-    if !refused {
+    let settled = match &unpacked {
+        Err(unpack::Error::TooMuch { .. } | unpack::Error::Refused { .. }) => true,
+        Err(error) => error.is_nodes_fault(),
+        Ok(_) => false,
+    };
+    if !settled {
         // To the end in any case: a broken stream is told by its digest, which
         // says more than what the inflater stumbled upon.
         io::copy(&mut compressed, &mut io::sink())

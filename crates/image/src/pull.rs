@@ -73,9 +73,11 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Error::Registry { source, .. } => source.is_transient(),
-            Error::Layer { source, .. } => {
-                matches!(source, layer::Error::Ended | layer::Error::Keep(_))
-            }
+            Error::Layer { source, .. } => match source {
+                layer::Error::Ended | layer::Error::Keep(_) => true,
+                layer::Error::Unpack(error) => error.is_nodes_fault(),
+                layer::Error::Corrupt { .. } | layer::Error::OtherContent { .. } => false,
+            },
             Error::Keep { .. } | Error::Ended { .. } => true,
             Error::Nowhere { .. } | Error::Foreign { .. } => false,
         }
@@ -168,7 +170,9 @@ async fn fly(
             }
         }
     };
+    // Whoever hears the outcome may close the store at once.
     drop(landing);
+    drop(store);
     if let Some(outcome) = outcome {
         sender.send_modify(|seen| seen.1 = Some(outcome.map_err(Arc::new)));
     }

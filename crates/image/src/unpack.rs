@@ -67,6 +67,27 @@ pub enum Error {
     TooMuch { what: &'static str, limit: u64 },
 }
 
+impl Error {
+    /// Whether the node could not keep a layer that may be good.
+    pub fn is_nodes_fault(&self) -> bool {
+        let (Error::Entry { source, .. } | Error::Archive(source)) = self else {
+            return false;
+        };
+        let faults = [
+            Errno::NOSPC,
+            Errno::DQUOT,
+            Errno::IO,
+            Errno::ROFS,
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOMEM,
+        ];
+        faults
+            .iter()
+            .any(|fault| source.raw_os_error() == Some(fault.raw_os_error()))
+    }
+}
+
 /// Unpacks all of `input` below `root`; what entries of the same archive replace
 /// is moved to `trash`. Both are empty directories on one file system.
 pub(crate) fn unpack(
@@ -169,11 +190,13 @@ struct Tree<'a> {
     root: OwnedFd,
     trash: OwnedFd,
     thrown_away: u64,
-    /// The parent of the last entry: archives are sorted, so it is nearly always
-    /// the next one's too. Forgotten whenever a directory is replaced.
+    /// The parent of the last entry: archives are sorted, so it is often the next
+    /// one's too. Any other entry in between forgets it, so it is never stale.
     parent: Option<(Vec<u8>, OwnedFd)>,
     directories: BTreeMap<Vec<u8>, (i64, u32)>,
     directory_bytes: usize,
+    /// Large, so that most files take one write; one for all of them.
+    buffer: Vec<u8>,
     limits: &'a Limits,
 }
 
@@ -193,6 +216,7 @@ impl Tree<'_> {
             parent: None,
             directories: BTreeMap::new(),
             directory_bytes: 0,
+            buffer: vec![0; FILE_BUFFER],
             limits,
         })
     }
@@ -206,12 +230,9 @@ impl Tree<'_> {
             return self.apply_whiteout(directory, hidden);
         }
         let parent = self.open_parent(directory)?;
-        let done = self.create(parent.as_fd(), path, name, entry, data);
-        // A directory that was replaced must not be written to by its old handle.
-        if !matches!(done, Ok(Created::ReplacedDirectory)) {
-            self.parent = Some((directory.to_vec(), parent));
-        }
-        done.map(drop)
+        self.create(parent.as_fd(), path, name, entry, data)?;
+        self.parent = Some((directory.to_vec(), parent));
+        Ok(())
     }
 
     fn apply_root(&mut self, entry: &Entry) -> Result<(), Fault> {
@@ -246,9 +267,7 @@ impl Tree<'_> {
             return Err(Fault::Refused("it hides no name".into()));
         } else {
             let name = c_string(hidden)?;
-            if self.clear(parent.as_fd(), &name)? == Some(FileType::Directory) {
-                self.parent = None;
-            }
+            self.clear(parent.as_fd(), &name)?;
             fs::mknodat(&parent, &name, FileType::CharacterDevice, Mode::empty(), 0)?;
         }
         Ok(())
@@ -261,16 +280,16 @@ impl Tree<'_> {
         name: &[u8],
         entry: &Entry,
         data: &mut impl Read,
-    ) -> Result<Created, Fault> {
+    ) -> Result<(), Fault> {
         let name = c_string(name)?;
         if entry.kind == Kind::Directory {
             self.create_directory(parent, &name, entry)?;
             self.remember_times(path, entry)?;
-            return Ok(Created::New);
+            return Ok(());
         }
         if matches!(entry.kind, Kind::CharacterDevice { major: 0, minor: 0 }) {
             // It would act as a whiteout, which a layer has to write as `.wh.`.
-            return Ok(Created::New);
+            return Ok(());
         }
         // The target is looked up first: an entry may be a link to what it replaces.
         let target = match &entry.kind {
@@ -280,11 +299,11 @@ impl Tree<'_> {
         if let Some((directory, last)) = &target
             && same_file(directory.as_fd(), last, parent, &name)
         {
-            return Ok(Created::New);
+            return Ok(());
         }
-        let replaced = self.clear(parent, &name)?;
+        self.clear(parent, &name)?;
         match &entry.kind {
-            Kind::File => write_file(parent, &name, entry, data)?,
+            Kind::File => write_file(parent, &name, entry, data, &mut self.buffer)?,
             Kind::Symlink(target) => {
                 if target.is_empty() || target.len() > self.limits.path_bytes || target.contains(&0)
                 {
@@ -314,11 +333,7 @@ impl Tree<'_> {
             Kind::Fifo => make_node(parent, &name, entry, FileType::Fifo, 0)?,
             Kind::Directory => {}
         }
-        Ok(if replaced == Some(FileType::Directory) {
-            Created::ReplacedDirectory
-        } else {
-            Created::New
-        })
+        Ok(())
     }
 
     /// An existing directory keeps its content and takes the new metadata.
@@ -435,16 +450,14 @@ impl Tree<'_> {
         )
     }
 
-    /// Removes what bears the name, whole directories by moving them to the
-    /// trash, and says what it was.
-    fn clear(&mut self, parent: BorrowedFd<'_>, name: &CString) -> io::Result<Option<FileType>> {
+    /// Removes what bears the name, whole directories by moving them to the trash.
+    fn clear(&mut self, parent: BorrowedFd<'_>, name: &CString) -> io::Result<()> {
         match fs::unlinkat(parent, name, AtFlags::empty()) {
-            Ok(()) => Ok(Some(FileType::RegularFile)),
-            Err(Errno::NOENT) => Ok(None),
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::ISDIR | Errno::PERM) => {
                 self.thrown_away += 1;
                 fs::renameat(parent, name, &self.trash, self.thrown_away.to_string())?;
-                Ok(Some(FileType::Directory))
+                Ok(())
             }
             Err(error) => Err(error.into()),
         }
@@ -489,29 +502,30 @@ impl Tree<'_> {
     }
 }
 
-enum Created {
-    New,
-    ReplacedDirectory,
-}
-
 fn write_file(
     parent: BorrowedFd<'_>,
     name: &CString,
     entry: &Entry,
     data: &mut impl Read,
+    buffer: &mut [u8],
 ) -> Result<(), Fault> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
     match &entry.sparse {
-        Some(sparse) => write_sparse(&mut file, sparse, data)?,
-        None => copy(data, &mut file)?,
+        Some(sparse) => write_sparse(&mut file, sparse, data, buffer)?,
+        None => copy(data, &mut file, buffer)?,
     }
     metadata::set(file.as_fd(), entry)?;
     fs::futimens(&file, &metadata::times(entry.modified))?;
     Ok(())
 }
 
-fn write_sparse(file: &mut File, sparse: &Sparse, data: &mut impl Read) -> Result<(), Fault> {
+fn write_sparse(
+    file: &mut File,
+    sparse: &Sparse,
+    data: &mut impl Read,
+    buffer: &mut [u8],
+) -> Result<(), Fault> {
     for (offset, length) in &sparse.segments {
         if offset
             .checked_add(*length)
@@ -520,17 +534,15 @@ fn write_sparse(file: &mut File, sparse: &Sparse, data: &mut impl Read) -> Resul
             return Err(Fault::Refused("a piece lies beyond the file's end".into()));
         }
         file.seek(SeekFrom::Start(*offset))?;
-        copy(&mut data.by_ref().take(*length), file)?;
+        copy(&mut data.by_ref().take(*length), file, buffer)?;
     }
     file.set_len(sparse.size)?;
     Ok(())
 }
 
-/// With a large buffer: most files then take one write.
-fn copy(data: &mut impl Read, file: &mut File) -> io::Result<()> {
-    let mut buffer = vec![0; FILE_BUFFER];
+fn copy(data: &mut impl Read, file: &mut File, buffer: &mut [u8]) -> io::Result<()> {
     loop {
-        match data.read(&mut buffer)? {
+        match data.read(buffer)? {
             0 => return Ok(()),
             n => file.write_all(&buffer[..n])?,
         }

@@ -161,6 +161,11 @@ pub struct Touched {
     pub assignments: BTreeSet<NodeId>,
     pub volumes: BTreeSet<VolumeId>,
     pub deployments: BTreeSet<DeploymentId>,
+    /// Nodes where room or a claim may have become free.
+    pub freed: BTreeSet<NodeId>,
+    /// Instances and nodes whose directory entries changed, came or went.
+    pub entries: BTreeSet<InstanceId>,
+    pub node_entries: BTreeSet<NodeId>,
 }
 
 impl Touched {
@@ -175,5 +180,8 @@ impl Touched {
         self.assignments.extend(other.assignments);
         self.volumes.extend(other.volumes);
         self.deployments.extend(other.deployments);
+        self.freed.extend(other.freed);
+        self.entries.extend(other.entries);
+        self.node_entries.extend(other.node_entries);
     }
 }

@@ -11,6 +11,8 @@ pub struct Draft {
     state: State,
     changes: Vec<Change>,
     touched: Touched,
+    /// Touched since [`Draft::take_fresh`] was last asked.
+    fresh: Touched,
 }
 
 impl Draft {
@@ -21,6 +23,7 @@ impl Draft {
             state,
             changes: Vec::new(),
             touched: Touched::default(),
+            fresh: Touched::default(),
         }
     }
 
@@ -36,13 +39,17 @@ impl Draft {
         &self.changes
     }
 
-    pub fn touched(&self) -> &Touched {
-        &self.touched
+    /// What was touched since this was last asked, so that a decider need not look at the
+    /// whole draft again.
+    pub fn take_fresh(&mut self) -> Touched {
+        let fresh = std::mem::take(&mut self.fresh);
+        self.touched.extend(fresh.clone());
+        fresh
     }
 
     /// Decides `change`.
     pub fn apply(&mut self, change: Change) {
-        self.touched.extend(self.state.apply(&change));
+        self.fresh.extend(self.state.apply(&change));
         self.changes.push(change);
     }
 
@@ -63,7 +70,8 @@ impl Draft {
         self.state.now.max(self.state.last_version + Millis(1))
     }
 
-    pub fn into_parts(self) -> (State, Vec<Change>, Touched) {
+    pub fn into_parts(mut self) -> (State, Vec<Change>, Touched) {
+        self.touched.extend(self.fresh);
         (self.state, self.changes, self.touched)
     }
 }

@@ -151,6 +151,19 @@ impl Instance {
         self.rung >= Rung::Ended
     }
 
+    /// Whether it may still be running as far as its claims are concerned: not seen ended, and
+    /// not replaced because its node fell silent.
+    pub fn is_runnable(&self) -> bool {
+        let given_up = matches!(
+            self.goal,
+            Goal::Stop {
+                cause: StopCause::NodeLost,
+                ..
+            }
+        );
+        !self.has_ended() && !given_up
+    }
+
     /// Each published port: protocol, the node's port, the container's port.
     pub fn published(&self) -> impl Iterator<Item = (Protocol, u16, u16)> + '_ {
         self.placement.published(&self.spec)

@@ -72,6 +72,11 @@ impl<T: Clone> Slots<T> {
         Some(removed)
     }
 
+    /// Every slot in use is below this number.
+    pub fn bound(&self) -> u32 {
+        self.records.len() as u32
+    }
+
     pub fn len(&self) -> usize {
         self.live
     }

@@ -7,6 +7,7 @@
 
 mod apply;
 mod claims;
+mod entries;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::ids::{
     AppId, ClusterId, DeploymentId, Epoch, InstanceId, NodeId, Revision, Version, VolumeId,
 };
 use crate::instance::{Exit, Health, Holding, Instance, Rung};
-use crate::machine::NodeRecord;
+use crate::machine::{NodeRecord, Resources};
 use crate::records::Record;
 use crate::slots::Slots;
 use crate::spec::AppSpec;
@@ -48,6 +49,10 @@ pub struct State {
     addresses: OrdMap<Ipv4Addr, Option<Holding>>,
     fixed_addresses: OrdMap<Ipv4Addr, Holding>,
     service_ports: OrdMap<u16, AppId>,
+    /// The overlay address given last; the search for the next one begins behind it.
+    last_address: Option<Ipv4Addr>,
+    /// Sum of the fingerprints of all directory entries.
+    directory: u64,
 }
 
 /// What is set when a cluster is founded, and holds for its life.
@@ -120,6 +125,9 @@ pub struct App {
     pub slots: OrdMap<u32, Holding>,
     #[serde(skip)]
     pub counters: Counters,
+    /// Active instances of current versions, by node.
+    #[serde(skip)]
+    pub on_nodes: OrdMap<NodeId, u32>,
 }
 
 impl App {
@@ -128,6 +136,25 @@ impl App {
     /// Whether instances of this version are what is wanted now.
     pub fn is_current(&self, version: Version) -> bool {
         version >= self.restart_before
+    }
+
+    /// Counts an instance that came, or came to count `count`.
+    fn add(&mut self, node: NodeId, count: &Counters) {
+        self.counters.combine(count, u32::wrapping_add);
+        if count.current > 0 {
+            *self.on_nodes.entry(node).or_insert(0) += count.current;
+        }
+    }
+
+    fn subtract(&mut self, node: NodeId, count: &Counters) {
+        self.counters.combine(count, u32::wrapping_sub);
+        if count.current == 0 {
+            return;
+        }
+        match self.on_nodes.get(&node).copied().unwrap_or(0) {
+            0 | 1 => drop(self.on_nodes.remove(&node)),
+            n => drop(self.on_nodes.insert(node, n - 1)),
+        }
     }
 }
 
@@ -150,6 +177,11 @@ pub struct Counters {
 impl Counters {
     pub fn on(&self, rung: Rung) -> u32 {
         self.rungs[rung as usize]
+    }
+
+    /// Instances that were not seen ended, whatever is wanted of them.
+    pub fn living(&self) -> u32 {
+        self.rungs[..Rung::Ended as usize].iter().sum()
     }
 }
 
@@ -216,6 +248,11 @@ impl State {
 
     pub fn node_count(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// Every node's id is below this number.
+    pub fn node_bound(&self) -> u32 {
+        self.nodes.bound()
     }
 
     pub fn node_named(&self, name: &str) -> Option<&NodeRecord> {
@@ -289,6 +326,11 @@ impl State {
         self.apps.next_free()
     }
 
+    /// The fingerprint of the directory of this state.
+    pub fn directory_fingerprint(&self) -> u64 {
+        self.directory
+    }
+
     pub(crate) fn header(&self) -> Header {
         Header {
             now: self.now,
@@ -311,8 +353,21 @@ impl State {
                 self.drawn = header.drawn;
             }
             Record::Token(token) => drop(self.tokens.insert(token.digest.clone(), token)),
-            Record::Node(node) => self.put_node(*node),
-            Record::App(app) => self.put_app(*app),
+            // What is counted is counted again from the instances.
+            Record::Node(node) => self.put_node(NodeRecord {
+                used: Resources::default(),
+                instances: Default::default(),
+                ports: Default::default(),
+                fingerprint: 0,
+                ..*node
+            }),
+            Record::App(app) => self.put_app(App {
+                instances: Default::default(),
+                slots: Default::default(),
+                counters: Default::default(),
+                on_nodes: Default::default(),
+                ..*app
+            }),
             Record::Volume(volume) => drop(self.volumes.insert(volume.id.clone(), *volume)),
             Record::Instance(instance) => self.put_instance(*instance),
             Record::Deployment(deployment) => {

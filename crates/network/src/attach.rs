@@ -9,16 +9,22 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use model::{InstanceId, Interface, NetworkKind};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
+use netlink_packet_route::link::{BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoVeth};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use tokio::time::{Instant, sleep};
 
 use crate::address::{interface_name, mac, port_name};
 use crate::devices::{Devices, instance_port, set_port};
 use crate::error::{Error, Result, netlink, system};
 use crate::kernel::{Kernel, Link, is_present};
 use crate::namespace::{self, in_namespace};
+use crate::sysctl;
+
+/// How long a port may take to notice its carrier.
+const CARRIER: Duration = Duration::from_secs(2);
 
 /// What an instance's network consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,8 +81,19 @@ async fn create(
         .set_info_data(InfoData::Veth(InfoVeth::Peer(far)))
         .up()
         .build();
-    let what = || netlink(format!("plug in {} of {}", interface.address, attachment.id));
-    kernel.handle.link().add(near).execute().await.map_err(what())?;
+    let what = || {
+        netlink(format!(
+            "plug in {} of {}",
+            interface.address, attachment.id
+        ))
+    };
+    kernel
+        .handle
+        .link()
+        .add(near)
+        .execute()
+        .await
+        .map_err(what())?;
     let link = kernel.link(name).await?.ok_or_else(|| Error::System {
         what: format!("find the network device {name}, made a moment ago"),
         source: std::io::ErrorKind::NotFound.into(),
@@ -85,7 +102,13 @@ async fn create(
     let alias = LinkUnspec::new_with_index(link.index)
         .alias(alias(attachment.id, interface.address))
         .build();
-    kernel.handle.link().set(alias).execute().await.map_err(what())?;
+    kernel
+        .handle
+        .link()
+        .set(alias)
+        .execute()
+        .await
+        .map_err(what())?;
     Ok(link)
 }
 
@@ -100,7 +123,10 @@ pub(crate) fn address_in(alias: &str) -> Option<Ipv4Addr> {
 
 async fn far_end_is_inside(attachment: &Attachment, interface: Interface) -> Result<bool> {
     let name = interface_name(interface.network);
-    let found = inside(&attachment.namespace, async move |kernel| kernel.link(name).await).await?;
+    let found = inside(&attachment.namespace, async move |kernel| {
+        kernel.link(name).await
+    })
+    .await?;
     Ok(found.is_some_and(|link| link.mac == mac(interface.address)))
 }
 
@@ -111,6 +137,8 @@ pub(crate) async fn furnish(attachment: &Attachment, gateway: Ipv4Addr) -> Resul
         for interface in interfaces {
             furnish_interface(&kernel, interface, gateway).await?;
         }
+        // As Docker has it: nobody inside needs a privilege to listen on port 80.
+        sysctl::set_if_present("net/ipv4/ip_unprivileged_port_start", "0")?;
         raise(&kernel, "lo").await.map(drop)
     })
     .await
@@ -126,7 +154,10 @@ async fn furnish_interface(kernel: &Kernel, interface: Interface, gateway: Ipv4A
         .replace()
         .execute()
         .await
-        .map_err(netlink(format!("give {name} the address {address}/{}", interface.prefix)))?;
+        .map_err(netlink(format!(
+            "give {name} the address {address}/{}",
+            interface.prefix
+        )))?;
     if interface.network != NetworkKind::Overlay {
         return Ok(());
     }
@@ -165,6 +196,31 @@ async fn raise(kernel: &Kernel, name: &str) -> Result<u32> {
             .map_err(netlink(format!("bring {name} up")))?;
     }
     Ok(link.index)
+}
+
+/// Waits until the ports pass frames.
+///
+/// The kernel notices a carrier in its own time; a first ARP request that comes before is lost,
+/// and the next one follows a second later. An instance that starts slowly is no fault, so this
+/// gives up without one.
+pub(crate) async fn settle(kernel: &Kernel, attachment: &Attachment) -> Result<()> {
+    let passes = InfoBridgePort::State(BridgePortState::Forwarding);
+    let deadline = Instant::now() + CARRIER;
+    for interface in &attachment.interfaces {
+        let name = port_name(attachment.id, interface.network);
+        while !kernel
+            .link(&name)
+            .await?
+            .is_some_and(|link| link.port.contains(&passes))
+        {
+            if Instant::now() > deadline {
+                tracing::warn!(instance.id = %attachment.id, "No frame passes {name} yet");
+                return Ok(());
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+    Ok(())
 }
 
 /// Runs `work` with a netlink socket of the namespace at `path`.

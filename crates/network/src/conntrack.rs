@@ -58,8 +58,17 @@ fn is_own(own: &BTreeSet<Ipv4Addr>, flow: &Flow) -> bool {
 async fn delete(protocol: &str, flow: &Flow) -> Result<()> {
     let (destination, port) = (flow.destination.to_string(), flow.port.to_string());
     let arguments = [
-        "-D", "-p", protocol, "-s", &flow.source, "-d", &destination, "--sport", &flow.source_port,
-        "--dport", &port,
+        "-D",
+        "-p",
+        protocol,
+        "-s",
+        &flow.source,
+        "-d",
+        &destination,
+        "--sport",
+        &flow.source_port,
+        "--dport",
+        &port,
     ];
     // It fails when the entry ended by itself since the listing, which is as good.
     CONNTRACK.run(&arguments, "").await.map(drop)
@@ -68,7 +77,9 @@ async fn delete(protocol: &str, flow: &Flow) -> Result<()> {
 /// Reads a line of `conntrack -L`. The first of each key belongs to the opening direction.
 fn flow(line: &str) -> Option<Flow> {
     let first = |key: &str| {
-        let value = line.split_whitespace().find_map(|word| word.strip_prefix(key))?;
+        let value = line
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix(key))?;
         Some(value.to_owned())
     };
     Some(Flow {
@@ -94,6 +105,9 @@ mod tests {
             port: 9001,
         };
         assert_eq!(flow(line), Some(read));
-        assert_eq!(flow("conntrack v1.4.7: 0 flow entries have been shown."), None);
+        assert_eq!(
+            flow("conntrack v1.4.7: 0 flow entries have been shown."),
+            None
+        );
     }
 }

@@ -60,7 +60,7 @@ struct Wanted {
 ///
 /// # Errors
 /// [`Error::NoUnderlay`] when no device has the node's address; [`Error::ForeignDevice`] when a
-/// name of ours is taken; what the kernel refuses.
+/// name of ours is taken; [`Error::Overlap`]; what the kernel refuses.
 pub(crate) async fn ensure(kernel: &Kernel, settings: &Settings) -> Result<Devices> {
     let addresses = kernel.addresses().await?;
     let own = addresses
@@ -72,6 +72,7 @@ pub(crate) async fn ensure(kernel: &Kernel, settings: &Settings) -> Result<Devic
         .iter()
         .find(|link| link.index == own.index)
         .ok_or(Error::NoUnderlay(settings.underlay))?;
+    refuse_overlap(kernel, settings, &links).await?;
     let mtu = underlay.mtu.saturating_sub(ENCAPSULATION);
     let wanted = |kind: NetworkKind| {
         let (bridge, vxlan, vni) = match kind {
@@ -100,6 +101,19 @@ pub(crate) async fn ensure(kernel: &Kernel, settings: &Settings) -> Result<Devic
     })
 }
 
+/// A route of the machine's own into the overlay would lead containers' frames astray, or its
+/// own traffic to us.
+async fn refuse_overlap(kernel: &Kernel, settings: &Settings, links: &[Link]) -> Result<()> {
+    let overlay = settings.subnet;
+    let ours = named(links, "tnd0").map(|link| link.index);
+    let foreign =
+        |(device, route): &(u32, Subnet)| Some(*device) != ours && route.overlaps(overlay);
+    match kernel.routes().await?.into_iter().find(foreign) {
+        Some((_, route)) => Err(Error::Overlap { overlay, route }),
+        None => Ok(()),
+    }
+}
+
 async fn layer(kernel: &Kernel, wanted: &Wanted, links: &[Link]) -> Result<Layer> {
     let bridge = bridge(kernel, wanted, links).await?;
     let vxlan = vxlan(kernel, wanted, links, bridge).await?;
@@ -116,7 +130,13 @@ async fn bridge(kernel: &Kernel, wanted: &Wanted, links: &[Link]) -> Result<u32>
             .mtu(wanted.mtu)
             .up()
             .build();
-        kernel.handle.link().add(message).execute().await.map_err(what())?;
+        kernel
+            .handle
+            .link()
+            .add(message)
+            .execute()
+            .await
+            .map_err(what())?;
         return index(kernel, name).await;
     };
     if link.kind != Some(InfoKind::Bridge) {
@@ -128,7 +148,13 @@ async fn bridge(kernel: &Kernel, wanted: &Wanted, links: &[Link]) -> Result<u32>
             .mtu(wanted.mtu)
             .up()
             .build();
-        kernel.handle.link().set(message).execute().await.map_err(what())?;
+        kernel
+            .handle
+            .link()
+            .set(message)
+            .execute()
+            .await
+            .map_err(what())?;
     }
     Ok(link.index)
 }
@@ -160,7 +186,13 @@ async fn vxlan(kernel: &Kernel, wanted: &Wanted, links: &[Link], bridge: u32) ->
                 .mtu(wanted.mtu)
                 .controller(bridge)
                 .build();
-            kernel.handle.link().add(message).execute().await.map_err(what())?;
+            kernel
+                .handle
+                .link()
+                .add(message)
+                .execute()
+                .await
+                .map_err(what())?;
             present(kernel, name).await?
         }
     };
@@ -169,12 +201,24 @@ async fn vxlan(kernel: &Kernel, wanted: &Wanted, links: &[Link], bridge: u32) ->
             .controller(bridge)
             .mtu(wanted.mtu)
             .build();
-        kernel.handle.link().set(message).execute().await.map_err(what())?;
+        kernel
+            .handle
+            .link()
+            .set(message)
+            .execute()
+            .await
+            .map_err(what())?;
     }
     set_port(kernel, &link, bridge, &tunnel_port()).await?;
     if !link.up {
         let message = LinkUnspec::new_with_index(link.index).up().build();
-        kernel.handle.link().set(message).execute().await.map_err(what())?;
+        kernel
+            .handle
+            .link()
+            .set(message)
+            .execute()
+            .await
+            .map_err(what())?;
     }
     Ok(link.index)
 }
@@ -236,7 +280,10 @@ pub(crate) async fn set_port(
         .set_port(message)
         .execute()
         .await
-        .map_err(netlink(format!("set the flags of the bridge port {}", link.name)))
+        .map_err(netlink(format!(
+            "set the flags of the bridge port {}",
+            link.name
+        )))
 }
 
 /// The node's own address first, which makes it the preferred source, then the shared gateway.
@@ -287,6 +334,14 @@ async fn assign(
 fn tune(settings: &Settings) -> Result<()> {
     sysctl::set("net/ipv4/ip_forward", "1")?;
     sysctl::set("net/ipv4/conf/tnd0/route_localnet", "1")?;
+    // Every container's neighbours count together; only the machine's own namespace has the key.
+    for (key, entries) in [
+        ("gc_thresh1", 8192),
+        ("gc_thresh2", 32768),
+        ("gc_thresh3", 65536),
+    ] {
+        sysctl::raise_if_present(&format!("net/ipv4/neigh/default/{key}"), entries)?;
+    }
     if settings.own_namespace {
         for key in ["iptables", "ip6tables", "arptables"] {
             sysctl::set_if_present(&format!("net/bridge/bridge-nf-call-{key}"), "0")?;

@@ -96,7 +96,12 @@ impl Dns {
         }
     }
 
-    async fn relay(self: Arc<Self>, query: Vec<u8>, client: SocketAddr, _permit: OwnedSemaphorePermit) {
+    async fn relay(
+        self: Arc<Self>,
+        query: Vec<u8>,
+        client: SocketAddr,
+        _permit: OwnedSemaphorePermit,
+    ) {
         if let Some(answer) = self.elsewhere(&query, false).await {
             self.send(&answer, client).await;
         }
@@ -137,7 +142,10 @@ impl Dns {
                 Reply::Silence => None,
             };
             let Some(answer) = answer else { return };
-            if !matches!(timeout(IDLE, write_framed(&mut stream, &answer)).await, Ok(Ok(()))) {
+            if !matches!(
+                timeout(IDLE, write_framed(&mut stream, &answer)).await,
+                Ok(Ok(()))
+            ) {
                 return;
             }
         }

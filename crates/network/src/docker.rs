@@ -42,7 +42,9 @@ async fn let_pass_in(iptables: Program) -> Result<()> {
     for direction in ["-i", "-o"] {
         let rule = ["DOCKER-USER", direction, "tnd+", "-j", "ACCEPT"];
         if !holds(&[&["-w", "-C"], rule.as_slice()].concat()).await? {
-            iptables.output(&[&["-w", "-I"], rule.as_slice()].concat(), "").await?;
+            iptables
+                .output(&[&["-w", "-I"], rule.as_slice()].concat(), "")
+                .await?;
         }
     }
     Ok(())

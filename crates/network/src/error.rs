@@ -3,6 +3,8 @@
 use std::io;
 use std::net::Ipv4Addr;
 
+use crate::subnet::Subnet;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("could not {what}")]
@@ -21,6 +23,8 @@ pub enum Error {
     NoUnderlay(Ipv4Addr),
     #[error("the network device {0} exists and is not ours: it is of another kind")]
     ForeignDevice(String),
+    #[error("the overlay {overlay} overlaps {route}, which this machine routes elsewhere")]
+    Overlap { overlay: Subnet, route: Subnet },
     #[error("could not start {program} (Debian package {package})")]
     MissingProgram {
         program: &'static str,

@@ -47,7 +47,11 @@ impl Firewall {
 
     async fn settle(&self, kernel: &Kernel) -> Result<()> {
         let mut taken = self.taken.lock().await;
-        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let wanted = self
+            .wanted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if taken.as_ref() == Some(&wanted) {
             return Ok(());
         }
@@ -135,13 +139,19 @@ mod tests {
             ]}}
         ]});
         let target = (Ipv4Addr::new(10, 32, 0, 101), 80);
-        assert_eq!(published_in(&listing), [((Protocol::Tcp, 8080), target)].into());
+        assert_eq!(
+            published_in(&listing),
+            [((Protocol::Tcp, 8080), target)].into()
+        );
         assert_eq!(published_in(&Value::Null), Published::new());
     }
 
     #[test]
     fn added_removed_and_redirected_ports_changed() {
-        let (a, b) = ((Ipv4Addr::new(10, 32, 0, 1), 80), (Ipv4Addr::new(10, 32, 0, 2), 80));
+        let (a, b) = (
+            (Ipv4Addr::new(10, 32, 0, 1), 80),
+            (Ipv4Addr::new(10, 32, 0, 2), 80),
+        );
         let port = |port| (Protocol::Tcp, port);
         let before = [(port(1), a), (port(2), a), (port(3), a)].into();
         let now = [(port(1), a), (port(2), b), (port(4), a)].into();

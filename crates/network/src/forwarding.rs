@@ -87,7 +87,12 @@ pub(crate) async fn write(
 }
 
 /// One message writes both tables.
-async fn remote(kernel: &Kernel, port: u32, address: Ipv4Addr, vtep: Ipv4Addr) -> Result<(), Fault> {
+async fn remote(
+    kernel: &Kernel,
+    port: u32,
+    address: Ipv4Addr,
+    vtep: Ipv4Addr,
+) -> Result<(), Fault> {
     kernel
         .handle
         .neighbours()
@@ -151,7 +156,9 @@ async fn part(kernel: &Kernel, bridge: u32, address: Ipv4Addr) -> Result<(), Fau
     message.header.ifindex = bridge;
     message
         .attributes
-        .push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
+        .push(NeighbourAttribute::Destination(NeighbourAddress::Inet(
+            address,
+        )));
     absent_is_fine(kernel.handle.neighbours().del(message).execute().await)
 }
 

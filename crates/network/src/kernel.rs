@@ -9,16 +9,19 @@ use futures::TryStreamExt;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVxlan, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::RouteProtocol;
-use rtnetlink::Handle;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol,
+};
+use rtnetlink::{Handle, RouteMessageBuilder};
 
 use crate::error::{Error, Result, netlink, system};
+use crate::subnet::Subnet;
 
 /// Static, and not "the bridge's own": with `Permanent` frames would go to the host.
 pub(crate) const STATIC: NeighbourState = NeighbourState::Other(0x42);
@@ -82,11 +85,20 @@ impl Kernel {
     }
 
     pub async fn link(&self, name: &str) -> Result<Option<Link>> {
-        let found = self.handle.link().get().match_name(name).execute().try_next().await;
+        let found = self
+            .handle
+            .link()
+            .get()
+            .match_name(name)
+            .execute()
+            .try_next()
+            .await;
         match found {
             Ok(message) => Ok(message.map(Link::from)),
             Err(fault) if is_absent(&fault) => Ok(None),
-            Err(fault) => Err(netlink(format!("look for the network device {name}"))(fault)),
+            Err(fault) => Err(netlink(format!("look for the network device {name}"))(
+                fault,
+            )),
         }
     }
 
@@ -113,10 +125,13 @@ impl Kernel {
         Ok(messages
             .into_iter()
             .filter_map(|message| {
-                let address = message.attributes.iter().find_map(|attribute| match attribute {
-                    AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
-                    _ => None,
-                })?;
+                let address = message
+                    .attributes
+                    .iter()
+                    .find_map(|attribute| match attribute {
+                        AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+                        _ => None,
+                    })?;
                 Some(Address {
                     index: message.header.index,
                     address,
@@ -124,6 +139,20 @@ impl Kernel {
                 })
             })
             .collect())
+    }
+
+    /// The main table's routes to subnets, without default routes, with their devices.
+    pub async fn routes(&self) -> Result<Vec<(u32, Subnet)>> {
+        let ipv4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let messages: Vec<RouteMessage> = self
+            .handle
+            .route()
+            .get(ipv4)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(netlink("list the routes"))?;
+        Ok(messages.iter().filter_map(route).collect())
     }
 
     /// Every static row of every forwarding table; rows of the bridges' own MACs are left out.
@@ -137,14 +166,21 @@ impl Kernel {
         let messages = self.neighbours(AddressFamily::Inet).await?;
         Ok(messages
             .iter()
-            .filter(|message| message.attributes.contains(&NeighbourAttribute::Protocol(OURS)))
+            .filter(|message| {
+                message
+                    .attributes
+                    .contains(&NeighbourAttribute::Protocol(OURS))
+            })
             .filter_map(|message| {
-                let address = message.attributes.iter().find_map(|attribute| match attribute {
-                    NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
-                        Some(*address)
-                    }
-                    _ => None,
-                })?;
+                let address = message
+                    .attributes
+                    .iter()
+                    .find_map(|attribute| match attribute {
+                        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
+                            Some(*address)
+                        }
+                        _ => None,
+                    })?;
                 Some((message.header.ifindex, address))
             })
             .collect())
@@ -162,23 +198,50 @@ impl Kernel {
     }
 }
 
+fn route(message: &RouteMessage) -> Option<(u32, Subnet)> {
+    let header = &message.header;
+    if header.table != RouteHeader::RT_TABLE_MAIN || header.destination_prefix_length == 0 {
+        return None;
+    }
+    let find =
+        |wanted: fn(&RouteAttribute) -> Option<u32>| message.attributes.iter().find_map(wanted);
+    let destination = find(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(u32::from(*address)),
+        _ => None,
+    })?;
+    let device = find(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    });
+    let subnet = Subnet::new(destination.into(), header.destination_prefix_length);
+    Some((device.unwrap_or_default(), subnet))
+}
+
 fn forwarding_row(message: &NeighbourMessage) -> Option<ForwardingRow> {
     if message.header.state == NeighbourState::Permanent {
         return None;
     }
-    let mac = message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::LinkLayerAddress(mac) => Some(mac.clone()),
-        _ => None,
-    })?;
+    let mac = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::LinkLayerAddress(mac) => Some(mac.clone()),
+            _ => None,
+        })?;
     // A VXLAN row is the device's own; its destination comes as raw bytes in this family.
     let own = message.header.flags.contains(NeighbourFlags::Own);
-    let vtep = message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
-            <[u8; 4]>::try_from(bytes.as_slice()).ok().map(Ipv4Addr::from)
-        }
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
-        _ => None,
-    });
+    let vtep = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
+                <[u8; 4]>::try_from(bytes.as_slice())
+                    .ok()
+                    .map(Ipv4Addr::from)
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+            _ => None,
+        });
     (own == vtep.is_some()).then_some(ForwardingRow {
         port: message.header.ifindex,
         mac,
@@ -213,7 +276,9 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Address(mac) => link.mac = mac,
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Controller(index) => link.master = Some(index),
-                LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| link.learn(info)),
+                LinkAttribute::LinkInfo(infos) => {
+                    infos.into_iter().for_each(|info| link.learn(info))
+                }
                 _ => {}
             }
         }

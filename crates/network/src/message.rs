@@ -122,7 +122,11 @@ fn add(response: &mut Message, query: &Query, records: Vec<Record>) {
                     response.add_answer(resource(RData::PTR(PTR(name))));
                 }
             }
-            Record::Service { port, target, address } => {
+            Record::Service {
+                port,
+                target,
+                address,
+            } => {
                 if let Ok(target) = absolute(&target) {
                     let service = SRV::new(0, 1, port, target.clone());
                     response.add_answer(resource(RData::SRV(service)));
@@ -245,10 +249,17 @@ mod tests {
 
     #[test]
     fn the_asked_name_comes_back_as_written_and_lives_a_second() {
-        let (answer, _) = ask(&many(1), &query("WeB.tandem.LOCAL", RecordType::A, None), Transport::Datagram);
+        let (answer, _) = ask(
+            &many(1),
+            &query("WeB.tandem.LOCAL", RecordType::A, None),
+            Transport::Datagram,
+        );
         assert_eq!(answer.metadata.id, 4711);
         let record = answer.answers.first().expect("one answer");
-        assert_eq!((record.name.to_ascii().as_str(), record.ttl), ("WeB.tandem.LOCAL.", 1));
+        assert_eq!(
+            (record.name.to_ascii().as_str(), record.ttl),
+            ("WeB.tandem.LOCAL.", 1)
+        );
     }
 
     #[test]
@@ -265,11 +276,17 @@ mod tests {
     fn rubbish_and_answers_are_met_with_silence() {
         let names = many(1);
         for bytes in [&b""[..], b"\x00\x01", &[0xff; 40]] {
-            assert_eq!(reply(&names, ASKER, bytes, Transport::Datagram, 0), Reply::Silence);
+            assert_eq!(
+                reply(&names, ASKER, bytes, Transport::Datagram, 0),
+                Reply::Silence
+            );
         }
         let mut answer = query("web", RecordType::A, None);
         answer[2] |= 0x80;
-        assert_eq!(reply(&names, ASKER, &answer, Transport::Datagram, 0), Reply::Silence);
+        assert_eq!(
+            reply(&names, ASKER, &answer, Transport::Datagram, 0),
+            Reply::Silence
+        );
     }
 
     #[test]

@@ -45,7 +45,11 @@ pub enum Answer {
 pub enum Record {
     Address(Ipv4Addr),
     Pointer(String),
-    Service { port: u16, target: String, address: Ipv4Addr },
+    Service {
+        port: u16,
+        target: String,
+        address: Ipv4Addr,
+    },
 }
 
 /// All names of a cluster, indexed for asking.
@@ -110,7 +114,10 @@ impl Names {
             call(hostname.clone());
             self.labels.entry(label).or_default().insert(hostname);
         }
-        self.bare.entry(id.name().to_owned()).or_default().insert(id.clone());
+        self.bare
+            .entry(id.name().to_owned())
+            .or_default()
+            .insert(id.clone());
     }
 
     /// Answers as the server of `asker`. `seed` orders several records.
@@ -136,7 +143,10 @@ impl Names {
     /// The apps that a name means.
     fn apps(&self, asker: Ipv4Addr, name: &str) -> Option<Vec<&AppId>> {
         let whole = |name: &str| Some(self.whole.get(name)?.iter().collect());
-        match name.strip_suffix(DOMAIN).and_then(|rest| rest.strip_suffix('.')) {
+        match name
+            .strip_suffix(DOMAIN)
+            .and_then(|rest| rest.strip_suffix('.'))
+        {
             Some(rest) if rest.contains('.') => whole(name).or_else(|| self.nearest(asker, rest)),
             Some(label) => self.nearest(asker, label),
             None if name.contains('.') => whole(name),
@@ -146,7 +156,11 @@ impl Names {
 
     fn nearest(&self, asker: Ipv4Addr, name: &str) -> Option<Vec<&AppId>> {
         if let Some(apps) = self.bare.get(name) {
-            let home = self.askers.get(&asker).map(AppId::group).unwrap_or_default();
+            let home = self
+                .askers
+                .get(&asker)
+                .map(AppId::group)
+                .unwrap_or_default();
             // Of equals the smallest id, and the set is in order.
             let best = apps
                 .iter()
@@ -162,8 +176,9 @@ impl Names {
         let found = apps.iter().filter_map(|&id| Some((id, self.apps.get(id)?)));
         match kind {
             Kind::Address => {
-                let addresses: BTreeSet<Ipv4Addr> =
-                    found.flat_map(|(_, app)| app.answers.iter().copied()).collect();
+                let addresses: BTreeSet<Ipv4Addr> = found
+                    .flat_map(|(_, app)| app.answers.iter().copied())
+                    .collect();
                 addresses.into_iter().map(Record::Address).collect()
             }
             Kind::Service => found
@@ -189,9 +204,16 @@ impl Names {
         let fits = |service: &&Service| {
             service.protocol == protocol && (port.is_none() || service.name.as_deref() == port)
         };
-        let found = apps.into_iter().filter_map(|id| Some((id, self.apps.get(id)?)));
+        let found = apps
+            .into_iter()
+            .filter_map(|id| Some((id, self.apps.get(id)?)));
         let records: Vec<Record> = found
-            .flat_map(|(id, app)| app.services.iter().filter(fits).map(|service| service.record(id)))
+            .flat_map(|(id, app)| {
+                app.services
+                    .iter()
+                    .filter(fits)
+                    .map(|service| service.record(id))
+            })
             .collect();
         Some(match question.kind {
             Kind::Service => records,
@@ -207,10 +229,14 @@ impl Names {
             let answers = self.apps.get(id).map(|app| &app.answers);
             domain_name(id) == owner && answers.is_some_and(|answers| answers.contains(&address))
         };
-        self.whole.get(owner)?.iter().any(holds).then(|| match question.kind {
-            Kind::Address => vec![Record::Address(address)],
-            _ => Vec::new(),
-        })
+        self.whole
+            .get(owner)?
+            .iter()
+            .any(holds)
+            .then(|| match question.kind {
+                Kind::Address => vec![Record::Address(address)],
+                _ => Vec::new(),
+            })
     }
 
     fn reverse(&self, question: &Question<'_>) -> Option<Answer> {
@@ -219,7 +245,9 @@ impl Names {
         let Ok(address) = forward.join(".").parse::<Ipv4Addr>() else {
             return Some(Answer::Elsewhere);
         };
-        let ours = self.overlay.is_some_and(|overlay| overlay.contains(address));
+        let ours = self
+            .overlay
+            .is_some_and(|overlay| overlay.contains(address));
         Some(match (self.askers.get(&address), question.kind) {
             (Some(app), Kind::Pointer) => Answer::Records(vec![Record::Pointer(domain_name(app))]),
             (Some(_), _) => Answer::Records(Vec::new()),
@@ -235,11 +263,14 @@ fn outside(question: &Question<'_>) -> Answer {
     if ZONES.contains(&name) {
         return Answer::Records(Vec::new());
     }
-    let in_zone = |zone: &&str| name.strip_suffix(*zone).is_some_and(|rest| rest.ends_with('.'));
+    let in_zone = |zone: &&str| {
+        name.strip_suffix(*zone)
+            .is_some_and(|rest| rest.ends_with('.'))
+    };
     // A single label is a name of ours or a mistake; questions about top-level domains
     // themselves are of other types.
     let single = !name.contains('.') && !name.is_empty() && question.kind == Kind::Address;
-    match single || ZONES.iter().any(|zone| in_zone(&zone)) {
+    match single || ZONES.iter().any(in_zone) {
         true => Answer::NoSuchName,
         false => Answer::Elsewhere,
     }
@@ -249,7 +280,10 @@ fn app(directory: &Directory, entries: &[&Entry]) -> App {
     let running: Vec<&&Entry> = entries.iter().filter(|entry| entry.running).collect();
     let any_healthy = running.iter().any(|entry| entry.healthy);
     let mut app = App::default();
-    for entry in running.into_iter().filter(|entry| entry.healthy || !any_healthy) {
+    for entry in running
+        .into_iter()
+        .filter(|entry| entry.healthy || !any_healthy)
+    {
         let Some(address) = address(directory, entry) else {
             continue;
         };
@@ -273,7 +307,11 @@ fn app(directory: &Directory, entries: &[&Entry]) -> App {
 fn address(directory: &Directory, entry: &Entry) -> Option<Ipv4Addr> {
     let overlay = |interface: &&model::Interface| interface.network == NetworkKind::Overlay;
     let interfaces = &entry.interfaces;
-    match interfaces.iter().find(overlay).or_else(|| interfaces.first()) {
+    match interfaces
+        .iter()
+        .find(overlay)
+        .or_else(|| interfaces.first())
+    {
         Some(interface) => Some(interface.address),
         None => Some(directory.nodes.get(&entry.node)?.underlay),
     }
@@ -297,7 +335,10 @@ fn domain_name(id: &AppId) -> String {
 
 fn shared_segments(one: &str, other: &str) -> usize {
     let segments = |group| str::split(group, '/').filter(|segment: &&str| !segment.is_empty());
-    segments(one).zip(segments(other)).take_while(|(one, other)| one == other).count()
+    segments(one)
+        .zip(segments(other))
+        .take_while(|(one, other)| one == other)
+        .count()
 }
 
 /// Fisher-Yates over splitmix64.

@@ -40,7 +40,10 @@ fn directory(apps: &[(&str, u8, Option<&str>, bool, bool)]) -> Directory {
                 host: Some(31080),
             }],
         };
-        let id = InstanceId { birth: birth as u64, slot: 0 };
+        let id = InstanceId {
+            birth: birth as u64,
+            slot: 0,
+        };
         directory.instances.insert(id, entry);
     }
     directory
@@ -84,18 +87,38 @@ fn an_app_answers_to_all_its_names_with_its_healthy_instances() {
     let a = |name| ask(5, name, Kind::Address);
     assert_eq!(a("mongo.db.shop.tandem.local"), "10.32.0.2");
     assert_eq!(a("mongo-db-shop.marathon.mesos"), "10.32.0.2");
-    assert_eq!(a("mongo.weave.local"), "10.32.0.2, 10.32.0.4", "all apps of a hostname");
-    assert_eq!(a("sick"), "10.32.0.6", "none is healthy, so the running ones");
+    assert_eq!(
+        a("mongo.weave.local"),
+        "10.32.0.2, 10.32.0.4",
+        "all apps of a hostname"
+    );
+    assert_eq!(
+        a("sick"),
+        "10.32.0.6",
+        "none is healthy, so the running ones"
+    );
     assert_eq!(a("host.tandem.local"), "10.0.15.11", "its node's address");
 }
 
 #[test]
 fn a_bare_name_is_the_nearest_apps() {
-    assert_eq!(ask(5, "mongo", Kind::Address), "10.32.0.2", "same top group");
+    assert_eq!(
+        ask(5, "mongo", Kind::Address),
+        "10.32.0.2",
+        "same top group"
+    );
     assert_eq!(ask(5, "mongo.tandem.local", Kind::Address), "10.32.0.2");
     assert_eq!(ask(4, "mongo", Kind::Address), "10.32.0.4", "own group");
-    assert_eq!(ask(6, "mongo", Kind::Address), "10.32.0.4", "a tie: the smallest id");
-    assert_eq!(ask(99, "redis", Kind::Address), "10.32.0.8", "a hostname's first label");
+    assert_eq!(
+        ask(6, "mongo", Kind::Address),
+        "10.32.0.4",
+        "a tie: the smallest id"
+    );
+    assert_eq!(
+        ask(99, "redis", Kind::Address),
+        "10.32.0.8",
+        "a hostname's first label"
+    );
     assert_eq!(ask(99, "redis.tandem.local", Kind::Address), "10.32.0.8");
 }
 
@@ -104,7 +127,12 @@ fn known_names_without_records_exist_and_unknown_ones_of_ours_do_not() {
     assert_eq!(ask(5, "waiting", Kind::Address), "");
     assert_eq!(ask(5, "mongo", Kind::Other), "");
     assert_eq!(ask(5, "tandem.local", Kind::Address), "");
-    for unknown in ["nobody", "nobody.tandem.local", "a.b.marathon.mesos", "x.weave.local"] {
+    for unknown in [
+        "nobody",
+        "nobody.tandem.local",
+        "a.b.marathon.mesos",
+        "x.weave.local",
+    ] {
         assert_eq!(ask(5, unknown, Kind::Address), "no such name", "{unknown}");
     }
     for other in ["example.com", "mytandem.local", ""] {
@@ -116,14 +144,25 @@ fn known_names_without_records_exist_and_unknown_ones_of_ours_do_not() {
 #[test]
 fn services_name_ports_and_targets_that_resolve() {
     let target = "10-32-0-5.front.web.shop.tandem.local";
-    for name in ["_http._tcp.front", "_http._tcp.front.web.shop.tandem.local", "front"] {
-        assert_eq!(ask(5, name, Kind::Service), format!("80 {target}"), "{name}");
+    for name in [
+        "_http._tcp.front",
+        "_http._tcp.front.web.shop.tandem.local",
+        "front",
+    ] {
+        assert_eq!(
+            ask(5, name, Kind::Service),
+            format!("80 {target}"),
+            "{name}"
+        );
     }
     let mesos = "_front-web-shop._tcp.marathon.mesos";
     assert_eq!(ask(5, mesos, Kind::Service), format!("80 {target}"));
     assert_eq!(ask(5, target, Kind::Address), "10.32.0.5");
     assert_eq!(ask(5, "_other._tcp.front", Kind::Service), "");
-    assert_eq!(ask(5, "_http._tcp.nobody.tandem.local", Kind::Service), "no such name");
+    assert_eq!(
+        ask(5, "_http._tcp.nobody.tandem.local", Kind::Service),
+        "no such name"
+    );
     assert_eq!(
         ask(5, "_http._tcp.host.tandem.local", Kind::Service),
         "31080 10-0-15-11.host.tandem.local"
@@ -142,7 +181,10 @@ fn addresses_lead_back_to_names() {
 #[test]
 fn several_answers_come_in_every_order() {
     let names = shop();
-    let question = Question { name: "mongo.weave.local", kind: Kind::Address };
+    let question = Question {
+        name: "mongo.weave.local",
+        kind: Kind::Address,
+    };
     let orders: BTreeSet<String> = (0..64)
         .map(|seed| format!("{:?}", names.answer(address(5), &question, seed)))
         .collect();

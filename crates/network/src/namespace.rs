@@ -73,7 +73,13 @@ pub(crate) async fn ensure(path: &Path) -> Result<()> {
         File::create(&path)?;
         unshare(CloneFlags::CLONE_NEWNET)?;
         let none: Option<&str> = None;
-        mount(Some("/proc/thread-self/ns/net"), &path, none, MsFlags::MS_BIND, none)?;
+        mount(
+            Some("/proc/thread-self/ns/net"),
+            &path,
+            none,
+            MsFlags::MS_BIND,
+            none,
+        )?;
         Ok(())
     })
     .await
@@ -102,7 +108,9 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<PathBuf>> {
     let read = || match fs::read_dir(directory) {
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(fault) => Err(fault),
-        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect(),
     };
     read().map_err(system(format!("list {}", directory.display())))
 }

@@ -11,7 +11,7 @@
 //! Assumptions: nobody else writes the tables `tandem`, the devices `tnd*` or the veths `tv*`; what
 //! others do break, [`Network::reconcile`] mends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ use crate::attach::{self, Attachment};
 use crate::devices::{self, Devices};
 use crate::docker;
 use crate::error::{Error, Result};
-use crate::firewall::Firewall;
+use crate::firewall::{Firewall, Published};
 use crate::forwarding;
 use crate::kernel::Kernel;
 use crate::namespace;
@@ -77,7 +77,8 @@ impl Network {
     /// threads are in the node's network namespace.
     ///
     /// # Errors
-    /// [`Error::NoUnderlay`], [`Error::ForeignDevice`]; what the kernel refuses.
+    /// [`Error::NoUnderlay`], [`Error::ForeignDevice`], [`Error::Overlap`]; what the kernel
+    /// refuses.
     pub async fn open(settings: Settings) -> Result<Self> {
         let kernel = Kernel::open()?;
         let devices = devices::ensure(&kernel, &settings).await?;
@@ -87,7 +88,10 @@ impl Network {
             underlay: devices.underlay,
             nodes: [settings.underlay].into(),
             published: BTreeMap::new(),
-            bound: ports.iter().map(|(name, port)| (name.clone(), port.spot.1)).collect(),
+            bound: ports
+                .iter()
+                .map(|(name, port)| (name.clone(), port.spot.1))
+                .collect(),
         };
         Ok(Self {
             settings,
@@ -109,12 +113,13 @@ impl Network {
     /// What the kernel or nft refuse; the next call then reads the kernel anew.
     pub async fn apply(&self, directory: &Directory) -> Result<Applied> {
         let placement = Placement::of(directory, self.settings.node);
+        let edge = Edge::of(&placement);
         let applied = {
             let mut state = self.state.lock().await;
-            state.placement = Some(placement.clone());
+            state.placement = Some(placement);
             state.program(&self.kernel).await?
         };
-        self.publish(&placement).await?;
+        self.publish(edge).await?;
         Ok(applied)
     }
 
@@ -124,15 +129,17 @@ impl Network {
     /// # Errors
     /// [`Error::NoDirectory`] before the first [`Network::apply`]; what the kernel or nft refuse.
     pub async fn flip(&self, id: InstanceId, entry: &Entry) -> Result<()> {
-        let placement = {
+        let edge = {
             let mut state = self.state.lock().await;
             let placement = state.placement.as_mut().ok_or(Error::NoDirectory)?;
             let spots = placement.put(id, entry);
-            let placement = placement.clone();
             state.program_spots(&self.kernel, &spots).await?;
-            placement
+            state.placement.as_ref().map(Edge::of)
         };
-        self.publish(&placement).await
+        match edge {
+            Some(edge) => self.publish(edge).await,
+            None => Ok(()),
+        }
     }
 
     /// Mends what others broke: devices, rows, tables, Docker's chain.
@@ -141,18 +148,18 @@ impl Network {
     /// As [`Network::open`] and [`Network::apply`].
     pub async fn reconcile(&self) -> Result<Applied> {
         docker::let_pass().await?;
-        let (applied, placement) = {
+        let (applied, edge) = {
             let mut state = self.state.lock().await;
             state.devices = devices::ensure(&self.kernel, &self.settings).await?;
             state.ports = ports(&self.kernel, &state.devices).await?;
             state.rows = None;
-            let Some(placement) = state.placement.clone() else {
+            let Some(edge) = state.placement.as_ref().map(Edge::of) else {
                 return Ok(Applied::default());
             };
-            (state.program(&self.kernel).await?, placement)
+            (state.program(&self.kernel).await?, edge)
         };
         self.firewall.distrust().await;
-        self.publish(&placement).await?;
+        self.publish(edge).await?;
         Ok(applied)
     }
 
@@ -186,12 +193,16 @@ impl Network {
         made?;
         for (interface, (name, spot)) in attachment.interfaces.iter().zip(&names) {
             let link = attach::plug(&self.kernel, &devices, attachment, *interface).await?;
-            let port = Port { index: link.index, spot: *spot };
+            let port = Port {
+                index: link.index,
+                spot: *spot,
+            };
             let mut state = self.state.lock().await;
             state.ports.insert(name.clone(), port);
             state.program_spots(&self.kernel, &[*spot]).await?;
         }
-        attach::furnish(attachment, self.settings.gateway).await
+        attach::furnish(attachment, self.settings.gateway).await?;
+        attach::settle(&self.kernel, attachment).await
     }
 
     /// Unplugs an instance and lets its namespace go; repeating it is harmless.
@@ -211,7 +222,9 @@ impl Network {
             state.program_spots(&self.kernel, &spots).await?;
         }
         self.firewall
-            .change(&self.kernel, |rules| rules.bound.retain(|(name, _)| !names.contains(name)))
+            .change(&self.kernel, |rules| {
+                rules.bound.retain(|(name, _)| !names.contains(name))
+            })
             .await
     }
 
@@ -232,21 +245,43 @@ impl Network {
             state.program(&self.kernel).await?;
             drop(state);
             self.firewall
-                .change(&self.kernel, |rules| rules.bound.retain(|(name, _)| !gone.contains(name)))
+                .change(&self.kernel, |rules| {
+                    rules.bound.retain(|(name, _)| !gone.contains(name))
+                })
                 .await?;
         }
         Ok(gone.len() + sweep::namespaces(claimed, directory).await?)
     }
 
-    async fn publish(&self, placement: &Placement) -> Result<()> {
-        let mut nodes = placement.vteps();
+    async fn publish(
+        &self,
+        Edge {
+            mut nodes,
+            published,
+        }: Edge,
+    ) -> Result<()> {
         nodes.insert(self.settings.underlay);
         self.firewall
             .change(&self.kernel, |rules| {
                 rules.nodes = nodes;
-                rules.published = placement.published().clone();
+                rules.published = published;
             })
             .await
+    }
+}
+
+/// What of a placement the firewall enforces.
+struct Edge {
+    nodes: BTreeSet<Ipv4Addr>,
+    published: Published,
+}
+
+impl Edge {
+    fn of(placement: &Placement) -> Self {
+        Self {
+            nodes: placement.vteps(),
+            published: placement.published().clone(),
+        }
     }
 }
 
@@ -293,19 +328,53 @@ impl State {
     }
 }
 
-/// The veths that are plugged in; the kernel remembers their addresses in their aliases.
+/// The veths that are plugged in, their flags mended. The kernel remembers their addresses in
+/// their aliases.
 async fn ports(kernel: &Kernel, devices: &Devices) -> Result<Ports> {
     let kinds = [NetworkKind::Overlay, NetworkKind::Fixed];
-    let links = kernel.links().await?;
-    Ok(links
-        .into_iter()
-        .filter_map(|link| {
-            let kind = kinds
-                .into_iter()
-                .find(|&kind| Some(devices.layer(kind).bridge) == link.master)?;
-            sweep::is_ours(&link.name, &link.alias).then_some(())?;
-            let spot = (kind, attach::address_in(&link.alias)?);
-            Some((link.name, Port { index: link.index, spot }))
-        })
-        .collect())
+    let mut ports = Ports::new();
+    for link in kernel.links().await? {
+        let on = |kind: &NetworkKind| Some(devices.layer(*kind).bridge) == link.master;
+        let (Some(kind), Some(address)) = (
+            kinds.into_iter().find(on),
+            sweep::address(&link.name, &link.alias),
+        ) else {
+            continue;
+        };
+        let bridge = devices.layer(kind).bridge;
+        devices::set_port(kernel, &link, bridge, &devices::instance_port()).await?;
+        let port = Port {
+            index: link.index,
+            spot: (kind, address),
+        };
+        ports.insert(link.name, port);
+    }
+    Ok(ports)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn can_be_spawned<T: Send>(_: impl FnOnce(&'static Network) -> T) {}
+
+    #[test]
+    fn an_agent_can_run_everything_on_any_of_its_threads() {
+        static DIRECTORY: Directory = Directory {
+            revision: model::Revision(0),
+            nodes: BTreeMap::new(),
+            instances: BTreeMap::new(),
+        };
+        can_be_spawned(|network| network.apply(&DIRECTORY));
+        can_be_spawned(|network| network.reconcile());
+        can_be_spawned(|network| async move {
+            let attachment = Attachment {
+                id: InstanceId::default(),
+                interfaces: Vec::new(),
+                namespace: PathBuf::new(),
+            };
+            network.attach(&attachment).await?;
+            network.detach(attachment.id, &attachment.namespace).await
+        });
+    }
 }

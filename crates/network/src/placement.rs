@@ -49,7 +49,10 @@ impl Placement {
                 placement.spots.insert(spot, Place::Remote(node.underlay));
             }
         }
-        for (&id, entry) in &directory.instances {
+        // Should two hold one address or port, a running one has it, and of these the newest.
+        let mut entries: Vec<(&InstanceId, &Entry)> = directory.instances.iter().collect();
+        entries.sort_by_key(|(_, entry)| entry.running);
+        for (&id, entry) in entries {
             placement.put(id, entry);
         }
         placement
@@ -85,9 +88,10 @@ impl Placement {
     }
 
     fn publish(&mut self, target: Ipv4Addr, entry: &Entry) {
-        let ports = entry.ports.iter().filter_map(|port| {
-            Some(((port.protocol, port.host?), (target, port.container)))
-        });
+        let ports = entry
+            .ports
+            .iter()
+            .filter_map(|port| Some(((port.protocol, port.host?), (target, port.container))));
         self.published.extend(ports);
     }
 
@@ -237,7 +241,10 @@ mod tests {
         };
         Directory {
             nodes: [(OWN, node(1)), (OTHER, node(2))].into(),
-            instances: entries.iter().map(|(birth, entry)| (id(*birth), entry.clone())).collect(),
+            instances: entries
+                .iter()
+                .map(|(birth, entry)| (id(*birth), entry.clone()))
+                .collect(),
             ..Directory::default()
         }
     }
@@ -246,8 +253,14 @@ mod tests {
         Devices {
             underlay: Subnet::new(underlay(0), 24),
             mtu: 1450,
-            overlay: Layer { bridge: 1, vxlan: 2 },
-            fixed: Layer { bridge: 3, vxlan: 4 },
+            overlay: Layer {
+                bridge: 1,
+                vxlan: 2,
+            },
+            fixed: Layer {
+                bridge: 3,
+                vxlan: 4,
+            },
         }
     }
 
@@ -313,10 +326,32 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_an_ended_instance_still_has_is_the_running_ones() {
+        let ended = Entry {
+            running: false,
+            ..entry(OTHER, 101)
+        };
+        let placement = Placement::of(&directory(&[(1, entry(OWN, 101)), (2, ended)]), OWN);
+        let spot = (NetworkKind::Overlay, address(101));
+        assert_eq!(placement.place(spot), Some(Place::Here(id(1))));
+        assert!(placement.published().contains_key(&(Protocol::Tcp, 8080)));
+    }
+
+    #[test]
     fn only_what_differs_changes_and_only_what_is_unwanted_goes() {
         let spot = |last| (NetworkKind::Overlay, address(last));
-        let have: Rows = [(spot(1), remote()), (spot(2), remote()), (spot(3), local(Some(9)))].into();
-        let want: Rows = [(spot(1), remote()), (spot(3), remote()), (spot(4), remote())].into();
+        let have: Rows = [
+            (spot(1), remote()),
+            (spot(2), remote()),
+            (spot(3), local(Some(9))),
+        ]
+        .into();
+        let want: Rows = [
+            (spot(1), remote()),
+            (spot(3), remote()),
+            (spot(4), remote()),
+        ]
+        .into();
         assert_eq!(
             differences(&have, &want),
             vec![

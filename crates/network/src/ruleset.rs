@@ -30,7 +30,9 @@ pub(crate) struct Rules {
 
 /// Both tables, replacing whatever they were.
 pub(crate) fn whole(rules: &Rules) -> String {
-    let Rules { subnet, underlay, .. } = rules;
+    let Rules {
+        subnet, underlay, ..
+    } = rules;
     // Hooked before Docker's and after nobody's; `dstnat` and `srcnat` are no names that every
     // hook knows, so priorities are numbers. Replies between nodes and containers keep their
     // source: masqueraded, they would reach a connection that nobody opened.
@@ -104,9 +106,15 @@ pub(crate) fn elements(rules: &Rules) -> String {
 }
 
 fn additions(rules: &Rules) -> String {
-    let published = rules.published.iter().map(|((protocol, port), (address, target))| {
-        format!("{} . {port} : {address} . {target}", protocol_name(*protocol))
-    });
+    let published = rules
+        .published
+        .iter()
+        .map(|((protocol, port), (address, target))| {
+            format!(
+                "{} . {port} : {address} . {target}",
+                protocol_name(*protocol)
+            )
+        });
     let bound = rules
         .bound
         .iter()

@@ -24,6 +24,12 @@ impl Subnet {
         u32::from(address) & mask(self.prefix) == u32::from(self.network)
     }
 
+    /// Whether they share an address.
+    pub fn overlaps(self, other: Self) -> bool {
+        let prefix = self.prefix.min(other.prefix);
+        Self::new(self.network, prefix) == Self::new(other.network, prefix)
+    }
+
     pub fn prefix(self) -> u8 {
         self.prefix
     }
@@ -49,6 +55,9 @@ mod tests {
         assert_eq!(overlay.to_string(), "10.32.0.0/12");
         assert!(overlay.contains(Ipv4Addr::new(10, 47, 255, 255)));
         assert!(!overlay.contains(Ipv4Addr::new(10, 48, 0, 0)));
+        assert!(overlay.overlaps(Subnet::new(Ipv4Addr::new(10, 0, 0, 0), 8)));
+        assert!(overlay.overlaps(Subnet::new(Ipv4Addr::new(10, 40, 1, 0), 24)));
+        assert!(!overlay.overlaps(Subnet::new(Ipv4Addr::new(10, 0, 15, 0), 24)));
         assert!(Subnet::new(Ipv4Addr::LOCALHOST, 0).contains(Ipv4Addr::BROADCAST));
     }
 }

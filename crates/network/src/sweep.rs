@@ -1,6 +1,7 @@
 //! Removing what nobody claims: veths of instances that are gone, namespaces left behind.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use model::{InstanceId, NetworkKind};
@@ -22,7 +23,7 @@ pub(crate) async fn veths(
         .collect();
     let mut gone = BTreeSet::new();
     for link in kernel.links().await? {
-        if is_ours(&link.name, &link.alias) && !names.contains(&link.name) {
+        if address(&link.name, &link.alias).is_some() && !names.contains(&link.name) {
             kernel.delete_link(link.index, &link.name).await?;
             gone.insert(link.name);
         }
@@ -46,7 +47,8 @@ pub(crate) async fn namespaces(
     Ok(gone)
 }
 
-/// The name alone could be somebody else's; the address in the alias is ours.
-pub(crate) fn is_ours(name: &str, alias: &str) -> bool {
-    name.starts_with(PORT_PREFIX) && address_in(alias).is_some()
+/// The address of a port of ours. The name alone could be somebody else's; the address in the
+/// alias is ours.
+pub(crate) fn address(name: &str, alias: &str) -> Option<Ipv4Addr> {
+    name.starts_with(PORT_PREFIX).then(|| address_in(alias))?
 }

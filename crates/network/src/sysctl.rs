@@ -26,3 +26,13 @@ pub(crate) fn set_if_present(key: &str, value: &str) -> Result<()> {
         _ => set(key, value),
     }
 }
+
+/// Writes `least` where a smaller number stands.
+pub(crate) fn raise_if_present(key: &str, least: u64) -> Result<()> {
+    match fs::read_to_string(Path::new("/proc/sys").join(key)) {
+        Ok(now) if now.trim().parse::<u64>().is_ok_and(|now| now < least) => {
+            set(key, &least.to_string())
+        }
+        _ => Ok(()),
+    }
+}

@@ -52,7 +52,9 @@ impl Upstreams {
         }
     }
 
-    fn servers(&self) -> Vec<SocketAddr> {
+    /// Whom it would ask now. A node whose view of the machine's files is not the machine's is
+    /// given these by somebody who sees them.
+    pub fn servers(&self) -> Vec<SocketAddr> {
         if let Some(fixed) = &self.fixed {
             return fixed.clone();
         }
@@ -141,7 +143,9 @@ pub(crate) async fn read_framed(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 /// `behind` knows. A loopback resolver without known upstreams is better than none.
 fn choose(main: &str, behind: &[String]) -> Vec<IpAddr> {
     let remote = |text: &str| -> Vec<IpAddr> {
-        nameservers(text).filter(|server| !server.is_loopback()).collect()
+        nameservers(text)
+            .filter(|server| !server.is_loopback())
+            .collect()
     };
     std::iter::once(remote(main))
         .chain(behind.iter().map(|text| remote(text)))
@@ -170,6 +174,9 @@ mod tests {
         assert_eq!(choose(stub, &[String::new(), real.clone()]), both);
         assert_eq!(choose(&real, &[]), both);
         assert_eq!(choose(stub, &[]), vec![parse("127.0.0.53")]);
-        assert_eq!(choose("search x\nnameserver\nnameserver %\n", &[]), Vec::<IpAddr>::new());
+        assert_eq!(
+            choose("search x\nnameserver\nnameserver %\n", &[]),
+            Vec::<IpAddr>::new()
+        );
     }
 }

@@ -35,7 +35,12 @@ pub fn run(
             let _ = channel::send(channel, &Reply::Started, &fds);
             drop(fds);
             drop(console);
-            tell(channel, &Reply::Ended { how: wait(channel, pid, &pidfd) });
+            tell(
+                channel,
+                &Reply::Ended {
+                    how: wait(channel, pid, &pidfd),
+                },
+            );
         }
         Err(Verdict { message, code }) => tell(channel, &Reply::Failed { message, code }),
     }
@@ -53,7 +58,10 @@ impl Scratch {
         let root = dir.path().join(format!("exec-{}", std::process::id()));
         let state = root.join(dir.id());
         fs::create_dir_all(&state).map_err(Error::file("create", &state))?;
-        let (from, to) = (dir.oci().join(dir.id()).join("state.json"), state.join("state.json"));
+        let (from, to) = (
+            dir.oci().join(dir.id()).join("state.json"),
+            state.join("state.json"),
+        );
         fs::copy(&from, to).map_err(Error::file("copy", &from))?;
         Ok(Self { root, state })
     }
@@ -84,13 +92,18 @@ fn begin(
         entrance: Cgroup::new(&spec.cgroup)?.entrance()?.map(Arc::new),
     };
     let process = process(dir, scratch, request)?;
-    let console = if request.terminal { Some(listen(&scratch.state).map_err(io)?) } else { None };
+    let console = if request.terminal {
+        Some(listen(&scratch.state).map_err(io)?)
+    } else {
+        None
+    };
     let built = ContainerBuilder::new(dir.id().to_owned(), SyscallType::default())
         .with_root_path(&scratch.root)
         .map(|builder| match <[OwnedFd; 3]>::try_from(fds) {
-            Ok([stdin, stdout, stderr]) => {
-                builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr)
-            }
+            Ok([stdin, stdout, stderr]) => builder
+                .with_stdin(stdin)
+                .with_stdout(stdout)
+                .with_stderr(stderr),
             Err(_none) => builder,
         })
         .and_then(|builder| {
@@ -106,21 +119,34 @@ fn begin(
     let refusal = Verdict::read(verdict).ok().flatten();
     let pid = match (pid, refusal) {
         (_, Some(refusal)) => return Err(refusal),
-        (Err(message), None) => return Err(Verdict { message, code: None }),
+        (Err(message), None) => {
+            return Err(Verdict {
+                message,
+                code: None,
+            });
+        }
         (Ok(pid), None) => pid.as_raw(),
     };
     // Our own child: its pid stays its own until we wait for it.
     let pidfd = Identity::of(pid).ok().and_then(|identity| identity.open());
-    let pidfd = pidfd.ok_or(Verdict { message: "the command is gone".to_owned(), code: None })?;
-    let master = console.map(|(socket, _)| accept(&socket)).transpose().map_err(io)?;
+    let pidfd = pidfd.ok_or(Verdict {
+        message: "the command is gone".to_owned(),
+        code: None,
+    })?;
+    let master = console
+        .map(|(socket, _)| accept(&socket))
+        .transpose()
+        .map_err(io)?;
     Ok((pid, pidfd, master))
 }
 
 /// The container's own process description, with what the request changes.
 fn process(dir: &Dir, scratch: &Scratch, request: &ExecSpec) -> Result<PathBuf, Error> {
     let bytes = fs::read(dir.config()).map_err(Error::file("read", &dir.config()))?;
-    let mut config: Value = serde_json::from_slice(&bytes)
-        .map_err(|source| Error::Record { path: dir.config(), source })?;
+    let mut config: Value = serde_json::from_slice(&bytes).map_err(|source| Error::Record {
+        path: dir.config(),
+        source,
+    })?;
     let mut process = config["process"].take();
     process["terminal"] = request.terminal.into();
     process["args"] = request.args.clone().into();
@@ -174,7 +200,10 @@ fn wait(channel: &OwnedFd, pid: i32, pidfd: &OwnedFd) -> How {
         if !polled[0].revents().is_empty() {
             return ending(pidfd, pid);
         }
-        if polled.get(1).is_some_and(|polled| !polled.revents().is_empty()) {
+        if polled
+            .get(1)
+            .is_some_and(|polled| !polled.revents().is_empty())
+        {
             // Nothing is ever said here: readable means that the other end is closed.
             let _ = sys::send_signal(pidfd.as_fd(), 9);
             listening = false;

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use crate::channel::{self, Reply, Request};
 use crate::error::chain;
@@ -20,11 +21,16 @@ use crate::{Dir, Error};
 pub(crate) const SHIM: &str = "shim";
 pub(crate) const SHIM_EXEC: &str = "shim-exec";
 
+/// Failed children are on their way out already.
+const REAP_PATIENCE: Duration = Duration::from_secs(2);
+
 /// To be called first in `main`, before any thread exists. Runs the shim if this process was
 /// started as one, and returns its exit code; `None` for any other command line.
 pub fn reexec() -> Option<ExitCode> {
     let args: Vec<OsString> = std::env::args_os().take(3).collect();
-    let [_, role, dir] = args.as_slice() else { return None };
+    let [_, role, dir] = args.as_slice() else {
+        return None;
+    };
     let run: fn(Dir) -> Result<(), Error> = match role.to_str()? {
         SHIM => shim,
         SHIM_EXEC => shim_exec,
@@ -48,7 +54,9 @@ fn shim(dir: Dir) -> Result<(), Error> {
     let _lock = lock(&dir)?;
     let own = i32::try_from(std::process::id()).expect("pids are 22 bits wide");
     let identity = crate::process::Identity::of(own);
-    identity.map_err(Error::file("identify ourselves for", &dir.shim()))?.save(&dir.shim())?;
+    identity
+        .map_err(Error::file("identify ourselves for", &dir.shim()))?
+        .save(&dir.shim())?;
     match receive(&dir, &channel)? {
         Some((Request::Create, _)) => run::create(&dir, channel),
         Some((Request::Adopt, witness)) => run::adopt(&dir, witness.into_iter().next()),
@@ -60,7 +68,11 @@ fn shim_exec(dir: Dir) -> Result<(), Error> {
     let channel = take_channel(&dir)?;
     let _ = rustix::process::setsid();
     match receive(&dir, &channel)? {
-        Some((Request::Exec(request), fds)) => exec::run(&dir, &channel, &request, fds),
+        Some((Request::Exec(request), fds)) => {
+            let done = exec::run(&dir, &channel, &request, fds);
+            reap();
+            done
+        }
         _ => Ok(()),
     }
 }
@@ -72,8 +84,34 @@ fn take_channel(dir: &Dir) -> Result<OwnedFd, Error> {
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
         Ok(channel)
     };
+    // What we have the container inherits, and the agent may be guarded.
+    oom_score(0);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    take().map_err(|source| Error::Channel { id: dir.id().to_owned(), source })
+    take().map_err(|source| Error::Channel {
+        id: dir.id().to_owned(),
+        source,
+    })
+}
+
+/// Waits for what a failed attempt of the runtime left. A dead member of the container's pid
+/// namespace that nobody waits for keeps the namespace's init from ending, and not every pid 1
+/// waits for orphans.
+fn reap() {
+    let deadline = Instant::now() + REAP_PATIENCE;
+    while let Ok(waited) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
+        if waited.is_none() && Instant::now() > deadline {
+            return;
+        }
+        if waited.is_none() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// How soon the kernel kills this process for want of memory: −1000 never, 1000 first. Lowering
+/// needs a privilege; without it all are alike.
+fn oom_score(score: i32) {
+    let _ = std::fs::write("/proc/self/oom_score_adj", score.to_string());
 }
 
 /// Held until the process ends: never two shims copy one log.
@@ -87,8 +125,10 @@ fn lock(dir: &Dir) -> Result<File, Error> {
 }
 
 fn receive(dir: &Dir, channel: &OwnedFd) -> Result<Option<(Request, Vec<OwnedFd>)>, Error> {
-    channel::receive(channel)
-        .map_err(|source| Error::Channel { id: dir.id().to_owned(), source })
+    channel::receive(channel).map_err(|source| Error::Channel {
+        id: dir.id().to_owned(),
+        source,
+    })
 }
 
 /// An agent that is gone need not be told: its successor reads the directory.

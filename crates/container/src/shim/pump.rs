@@ -50,11 +50,18 @@ impl Pump {
     /// Opens FIFOs and log, and finishes what a predecessor left half done.
     pub fn open(dir: &Dir, spec: &Spec) -> Result<Self, Error> {
         let mut taps = Vec::new();
-        for (stream, path) in [Stream::Stdout, Stream::Stderr].into_iter().zip(dir.fifos()) {
+        for (stream, path) in [Stream::Stdout, Stream::Stderr]
+            .into_iter()
+            .zip(dir.fifos())
+        {
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let open = || -> io::Result<Tap> {
                 let fifo = rustix::fs::openat(CWD, &path, flags, Mode::empty())?;
-                Ok(Tap { stream, fifo, copy: pipe_with(PipeFlags::CLOEXEC)? })
+                Ok(Tap {
+                    stream,
+                    fifo,
+                    copy: pipe_with(PipeFlags::CLOEXEC)?,
+                })
             };
             taps.push(open().map_err(Error::file("open", &path))?);
         }
@@ -89,7 +96,11 @@ impl Pump {
     /// Waits for output; `false` once `init` has ended.
     fn wait(&self, init: &impl AsFd) -> io::Result<bool> {
         let mut polled = vec![PollFd::new(init, PollFlags::IN)];
-        polled.extend(self.taps.iter().map(|tap| PollFd::new(&tap.fifo, PollFlags::IN)));
+        polled.extend(
+            self.taps
+                .iter()
+                .map(|tap| PollFd::new(&tap.fifo, PollFlags::IN)),
+        );
         match poll(&mut polled, None) {
             Ok(_) => Ok(polled[0].revents().is_empty()),
             Err(Errno::INTR) => Ok(true),
@@ -113,8 +124,15 @@ impl Pump {
     }
 
     fn recover(&mut self) -> io::Result<()> {
-        let Some(pending) = self.mark.read()? else { return Ok(()) };
-        if let Some(tap) = self.taps.iter().find(|tap| tap.stream.name() == pending.stream) {
+        let Some(pending) = self.mark.read()? else {
+            // Written at once: on a full disk a new file has no room.
+            return self.mark.clear();
+        };
+        if let Some(tap) = self
+            .taps
+            .iter()
+            .find(|tap| tap.stream.name() == pending.stream)
+        {
             let piece = tap.peek(pending.length)?.unwrap_or_default();
             if piece.len() == pending.length && hash(&piece) == pending.hash {
                 let (inode, size) = self.log.position();
@@ -131,7 +149,9 @@ impl Pump {
 
 impl Tap {
     fn copy(&self, log: &mut Writer, mark: &Mark) -> io::Result<Step> {
-        let Some(piece) = self.peek(PIECE_BYTES)? else { return Ok(Step::Empty) };
+        let Some(piece) = self.peek(PIECE_BYTES)? else {
+            return Ok(Step::Empty);
+        };
         if piece.is_empty() {
             return Ok(Step::Closed);
         }
@@ -210,7 +230,13 @@ struct Pending {
 
 impl Mark {
     fn open(path: &std::path::Path) -> io::Result<Self> {
-        File::options().read(true).write(true).create(true).truncate(false).open(path).map(Self)
+        File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map(Self)
     }
 
     fn set(&self, p: &Pending) -> io::Result<()> {
@@ -218,7 +244,8 @@ impl Mark {
             "{} {} {} {} {} {}",
             p.stream, p.inode, p.offset, p.rendered, p.length, p.hash
         );
-        self.0.write_all_at(format!("{text:MARK_BYTES$}").as_bytes(), 0)
+        self.0
+            .write_all_at(format!("{text:MARK_BYTES$}").as_bytes(), 0)
     }
 
     fn clear(&self) -> io::Result<()> {

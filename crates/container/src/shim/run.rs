@@ -16,13 +16,16 @@ use libcontainer::syscall::syscall::SyscallType;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::pump::Pump;
-use super::{filter, receive, runtime_error, tell};
+use super::{filter, oom_score, reap, receive, runtime_error, tell};
 use crate::cgroup::Cgroup;
 use crate::channel::{Reply, Request};
 use crate::error::chain;
 use crate::executor::{Command, Verdict};
 use crate::process::{Identity, ending};
 use crate::{Dir, Error, Exit, How, Root, Spec, exit, host_root, sys};
+
+/// A shim is small, and killing it frees nothing that the container holds.
+const SHIM_OOM_SCORE: i32 = -900;
 
 /// Builds the container, and leads it from there.
 pub fn create(dir: &Dir, channel: OwnedFd) -> Result<(), Error> {
@@ -37,10 +40,14 @@ pub fn create(dir: &Dir, channel: OwnedFd) -> Result<(), Error> {
         }
         Err(failure) => {
             let Verdict { message, code } = failure;
-            let how = How::CreateFailed { message: message.clone(), code };
+            let how = How::CreateFailed {
+                message: message.clone(),
+                code,
+            };
             let oom = group.oom_kills() > 0;
             exit::write(dir, &Exit::now(how, oom))?;
             clear(dir, &group)?;
+            reap();
             tell(&channel, &Reply::Failed { message, code });
             Ok(())
         }
@@ -53,13 +60,20 @@ pub fn adopt(dir: &Dir, witness: Option<OwnedFd>) -> Result<(), Error> {
     let group = Cgroup::new(&spec.cgroup)?;
     Cgroup::new(&spec.shim_cgroup)?.join()?;
     sys::ignore_endings();
+    oom_score(SHIM_OOM_SCORE);
     let mut pump = Pump::open(dir, &spec)?;
     let identity = Identity::load(&dir.init());
     let pidfd = witness.or_else(|| identity.as_ref()?.open());
     match (identity, pidfd) {
-        (Some(identity), Some(pidfd)) => {
-            finish(dir, &group, pump, &Init { pid: identity.pid, pidfd })
-        }
+        (Some(identity), Some(pidfd)) => finish(
+            dir,
+            &group,
+            pump,
+            &Init {
+                pid: identity.pid,
+                pidfd,
+            },
+        ),
         _ => {
             // Nobody saw the end. What it wrote last may still be there.
             let _ = pump.drain();
@@ -76,7 +90,10 @@ struct Init {
 
 impl From<Error> for Verdict {
     fn from(error: Error) -> Self {
-        Self { message: chain(&error), code: None }
+        Self {
+            message: chain(&error),
+            code: None,
+        }
     }
 }
 
@@ -99,12 +116,21 @@ fn begin(
     }
     let mut container = match built {
         Ok(container) => container,
-        Err(message) => return Err(read(verdict).unwrap_or(Verdict { message, code: None })),
+        Err(message) => {
+            return Err(read(verdict).unwrap_or(Verdict {
+                message,
+                code: None,
+            }));
+        }
     };
     let pid = container.pid().map_or(0, nix_pid);
+    oom_score(SHIM_OOM_SCORE);
     let identity = Identity::of(pid).map_err(Error::file("identify init for", &dir.init()))?;
     let Some(pidfd) = identity.open() else {
-        return Err(Verdict { message: "init ended before its start".to_owned(), code: None });
+        return Err(Verdict {
+            message: "init ended before its start".to_owned(),
+            code: None,
+        });
     };
     identity.save(&dir.init())?;
     if let Some(bytes) = spec.limits.memory_bytes {
@@ -112,7 +138,10 @@ fn begin(
     }
     tell(channel, &Reply::Created { pid });
     let Some((Request::Go, _)) = receive(dir, channel)? else {
-        return Err(Verdict { message: "the agent ended before the start".to_owned(), code: None });
+        return Err(Verdict {
+            message: "the agent ended before the start".to_owned(),
+            code: None,
+        });
     };
     start(dir, &mut container)?;
     if let Some(refusal) = read(verdict) {
@@ -151,7 +180,11 @@ fn build(dir: &Dir, spec: &Spec, group: &Cgroup) -> Result<(OwnedFd, Built), Ver
     let (verdict, writer) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| io(e.into()))?;
     let command = Command {
-        filter: if spec.no_new_privileges { Some(Arc::new(filter(dir)?)) } else { None },
+        filter: if spec.no_new_privileges {
+            Some(Arc::new(filter(dir)?))
+        } else {
+            None
+        },
         verdict: Arc::new(File::from(writer)),
         entrance: group.entrance()?.map(Arc::new),
     };
@@ -173,7 +206,10 @@ fn build(dir: &Dir, spec: &Spec, group: &Cgroup) -> Result<(OwnedFd, Built), Ver
                 .with_detach(true)
                 .build()
         });
-    Ok((verdict, built.map_err(|error| runtime_error(&error, dir.path()))))
+    Ok((
+        verdict,
+        built.map_err(|error| runtime_error(&error, dir.path())),
+    ))
 }
 
 /// Copies the log until the end, records it, and leaves nothing.

@@ -104,6 +104,17 @@ async fn a_base_of_debian_packages_is_made_once() {
     }
     let room = tempfile::tempdir().unwrap();
     let recipe = base::Recipe::bookworm(["busybox-static"]);
+    // As a killed attempt leaves it.
+    fs::create_dir_all(
+        room.path()
+            .join(format!("{}.room/mmdebstrap.x/etc", recipe.hash())),
+    )
+    .unwrap();
+    fs::write(
+        room.path().join(format!("{}.partial.tar", recipe.hash())),
+        "half",
+    )
+    .unwrap();
     let mut lines = 0;
     let tar = base::make(&recipe, room.path(), |_| lines += 1)
         .await
@@ -123,4 +134,6 @@ async fn a_base_of_debian_packages_is_made_once() {
         tar
     );
     assert!(before > 0);
+    let left = fs::read_dir(room.path()).unwrap().count();
+    assert_eq!(left, 2, "the tar and its lock");
 }

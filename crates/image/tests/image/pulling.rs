@@ -108,8 +108,10 @@ fn downward(mut from: TcpStream, mut to: TcpStream, fault: &AtomicI64, hold: boo
     while let Ok(n @ 1..) = from.read(&mut buffer) {
         let left = fault.load(Ordering::SeqCst);
         if left >= 0 && left < n as i64 {
-            while hold {
-                std::thread::sleep(Duration::from_secs(1));
+            if hold {
+                loop {
+                    std::thread::park();
+                }
             }
             fault.store(-1, Ordering::SeqCst);
             break;

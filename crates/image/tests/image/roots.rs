@@ -40,7 +40,7 @@ async fn an_images_configuration_becomes_a_process() {
     let registry = Registry::start();
     let config = json!({
         "User": "postgres", "Env": ["PATH=/usr/lib/bin", "PGDATA=/var/lib/data"], "Entrypoint": ["/entry"], "Cmd": ["postgres"],
-        "WorkingDir": "/work/here", "Volumes": {"/var/lib/data": {}, "/data/": {}}, "StopSignal": "SIGINT", "ExposedPorts": {"5432/tcp": {}},
+        "WorkingDir": "/made/here", "Volumes": {"/var/lib/data": {}, "/data/": {}}, "StopSignal": "SIGINT", "ExposedPorts": {"5432/tcp": {}},
     });
     registry.push("db:1", &[database()], config);
     let room = tempfile::tempdir().unwrap();
@@ -68,12 +68,12 @@ async fn an_images_configuration_becomes_a_process() {
         uid: 999,
         gid: 998,
         groups: vec![101, 998],
-        cwd: "/work/here".into(),
+        cwd: "/made/here".into(),
         stop_signal: 2,
         volumes: vec!["/data".into(), "/var/lib/data".into()],
     };
     assert_eq!(got, want);
-    assert!(root.path.join("work/here").is_dir());
+    assert!(root.path.join("made/here").is_dir());
     let stranger = Overrides {
         user: Some("nobody".into()),
         ..overrides

@@ -9,17 +9,25 @@ use crate::assignment::Assigned;
 use crate::change::{Change, Touched};
 use crate::fingerprint;
 use crate::ids::{AppId, Incarnation, InstanceId, NodeId, Version};
-use crate::instance::{Goal, Instance, Rung};
+use crate::instance::{Exit, ExitStatus, Goal, Instance, Rung};
 use crate::machine::{Machine, NodeRecord, Presence, Resources};
 use crate::sighting::{InstanceLevel, VolumeLevel};
 use crate::spec::AppSpec;
 use crate::state::{App, State};
-use crate::volume::Copy;
+use crate::volume::{Copy, CopyRole};
 
 impl State {
     /// Makes `change` true. The only way a state changes.
     pub fn apply(&mut self, change: &Change) -> Touched {
+        let concerned = self.concerned(change);
+        let before = self.entry_fingerprints(&concerned);
         let mut touched = Touched::default();
+        self.apply_change(change, &mut touched);
+        self.compare_entries(&concerned, &before, &mut touched);
+        touched
+    }
+
+    fn apply_change(&mut self, change: &Change, touched: &mut Touched) {
         match change {
             Change::Founded { cluster, settings } => {
                 self.cluster = *cluster;
@@ -56,24 +64,27 @@ impl State {
                     fingerprint: 0,
                 });
                 touched.nodes.insert(*node);
+                touched.freed.insert(*node);
             }
             Change::NodeSeen {
                 node,
                 sighted,
                 machine,
             } => {
-                self.node_seen(*node, *sighted, machine, &mut touched);
+                self.node_seen(*node, *sighted, machine, touched);
             }
             Change::NodePresence { node, presence } => {
                 if let Some(record) = self.nodes.get_mut(node.0) {
                     record.presence = *presence;
                     touched.nodes.insert(*node);
+                    touched.freed.insert(*node);
                 }
             }
             Change::NodeDraining { node, draining } => {
                 if let Some(record) = self.nodes.get_mut(node.0) {
                     record.draining = *draining;
                     touched.nodes.insert(*node);
+                    touched.freed.insert(*node);
                 }
             }
             Change::NodeRemoved { node } => {
@@ -93,7 +104,7 @@ impl State {
                 touched.apps.insert(app.clone());
             }
             Change::AppRemoving { app } => {
-                self.with_app(app, &mut touched, |app| app.removing = true);
+                self.with_app(app, touched, |app| app.removing = true);
             }
             Change::AppRemoved { app } => {
                 if let Some(slot) = self.names.remove(app)
@@ -105,7 +116,7 @@ impl State {
             }
             Change::AppRestarted { app, version } => {
                 self.last_version = self.last_version.max(*version);
-                self.with_app(app, &mut touched, |app| {
+                self.with_app(app, touched, |app| {
                     app.history_push();
                     app.version = *version;
                     app.last_config_change = *version;
@@ -114,36 +125,34 @@ impl State {
                 self.recount(app);
             }
             Change::AppDelay { app, delay } => {
-                self.with_app(app, &mut touched, |app| app.delay = *delay);
+                self.with_app(app, touched, |app| app.delay = *delay);
             }
             Change::AppFailed { app, failure } => {
-                self.with_app(app, &mut touched, |app| {
+                self.with_app(app, touched, |app| {
                     app.last_failure = Some(failure.as_ref().clone());
                 });
             }
             Change::InstancePlaced { instance } => {
                 self.drawn = self.drawn.max((instance.id.birth as u32).wrapping_add(1));
-                touched_by(&mut touched, instance);
+                touched_by(touched, instance);
                 touched.assignments.insert(instance.placement.node);
                 self.put_instance(instance.as_ref().clone());
             }
             Change::InstanceGoal { instance, goal } => {
-                self.instance_goal(*instance, *goal, &mut touched);
+                self.instance_goal(*instance, *goal, touched);
             }
             Change::InstanceSeen {
                 instance,
                 sighted,
                 level,
             } => {
-                self.instance_seen(*instance, *sighted, level, &mut touched);
+                self.instance_seen(*instance, *sighted, level, touched);
             }
-            Change::InstanceGone { instance } => self.instance_gone(*instance, &mut touched),
+            Change::InstanceGone { instance } => self.instance_gone(*instance, touched),
             Change::DeploymentBegan { deployment } => {
                 self.drawn = self.drawn.max((deployment.id.0 as u32).wrapping_add(1));
                 for app in deployment.apps() {
-                    self.with_app(app, &mut touched, |app| {
-                        app.deployment = Some(deployment.id)
-                    });
+                    self.with_app(app, touched, |app| app.deployment = Some(deployment.id));
                 }
                 self.deployments
                     .insert(deployment.id, deployment.as_ref().clone());
@@ -161,7 +170,7 @@ impl State {
             Change::DeploymentEnded { deployment } => {
                 if let Some(record) = self.deployments.remove(deployment) {
                     for app in record.apps() {
-                        self.with_app(app, &mut touched, |app| {
+                        self.with_app(app, touched, |app| {
                             if app.deployment == Some(*deployment) {
                                 app.deployment = None;
                             }
@@ -203,7 +212,14 @@ impl State {
                 level,
             } => {
                 if let Some(record) = self.volumes.get_mut(volume) {
+                    // Its order changes with the first copy, which is no longer fresh, and with
+                    // the last, which need not be removed again.
+                    let had = record.copies.len();
                     seen_copy(&mut record.copies, *node, *sighted, level);
+                    if record.copies.len() != had {
+                        touched.assignments.extend(record.home);
+                        touched.assignments.insert(*node);
+                    }
                     touched.volumes.insert(volume.clone());
                 }
             }
@@ -211,6 +227,15 @@ impl State {
                 if let Some(record) = self.volumes.get_mut(volume) {
                     record.removing = true;
                     record.generation = *generation;
+                    // Its home may have made a copy that it has not told of: it must confirm.
+                    if let Some(home) = record.home {
+                        record.copies.entry(home).or_insert(Copy {
+                            role: CopyRole::Live,
+                            generation: *generation,
+                            trouble: None,
+                            sighted: Default::default(),
+                        });
+                    }
                     touched.assignments.extend(record.home);
                     touched.assignments.extend(record.copies.keys());
                     touched.volumes.insert(volume.clone());
@@ -223,7 +248,6 @@ impl State {
                 }
             }
         }
-        touched
     }
 
     fn with_app(&mut self, id: &AppId, touched: &mut Touched, change: impl FnOnce(&mut App)) {
@@ -268,6 +292,7 @@ impl State {
                 instances: Default::default(),
                 slots: Default::default(),
                 counters: Default::default(),
+                on_nodes: Default::default(),
             }),
         }
         self.take_service_ports(id, spec);
@@ -293,12 +318,17 @@ impl State {
     /// Counts an app's instances anew, after a change of which versions are current.
     fn recount(&mut self, id: &AppId) {
         let Some(app) = self.app(id) else { return };
-        let (slot, mut counters) = (app.slot, Default::default());
-        for instance in self.instances_of(app) {
-            super::Counters::combine(&mut counters, &instance.count(app), u32::wrapping_add);
-        }
+        let slot = app.slot;
+        let counts: Vec<_> = self
+            .instances_of(app)
+            .map(|instance| (instance.placement.node, instance.count(app)))
+            .collect();
         if let Some(app) = self.apps.get_mut(slot) {
-            app.counters = counters;
+            app.counters = Default::default();
+            app.on_nodes = Default::default();
+            for (node, count) in counts {
+                app.add(node, &count);
+            }
         }
     }
 
@@ -315,13 +345,17 @@ impl State {
         self.take_service_ports(&id, &spec);
     }
 
-    pub(super) fn put_instance(&mut self, instance: Instance) {
+    pub(crate) fn put_instance(&mut self, instance: Instance) {
         let id = instance.id;
         self.take_claims(&instance);
-        if let Some(app) = self.apps.get_mut(instance.app_slot) {
+        if let Some(app) = self
+            .apps
+            .get_mut(instance.app_slot)
+            .filter(|app| app.id == instance.app)
+        {
             let count = instance.count(app);
             app.instances.insert(id);
-            app.counters.combine(&count, u32::wrapping_add);
+            app.add(instance.placement.node, &count);
         }
         if let Some(node) = self.nodes.get_mut(instance.placement.node.0) {
             node.instances.insert(id);
@@ -349,6 +383,7 @@ impl State {
             self.node_names.remove(&node.machine.name);
             self.node_names.insert(machine.name.clone(), id);
             node.machine = machine.clone();
+            touched.freed.insert(id);
         }
         touched.nodes.insert(id);
     }
@@ -370,11 +405,15 @@ impl State {
             .filter(|app| app.id == instance.app);
         let before = (app.as_ref().map(|app| instance.count(app)), instance.goal);
         let entry_before = entry(instance);
+        let (ended_before, runnable_before) = (instance.has_ended(), instance.is_runnable());
         change(instance);
         if let (Some(app), Some(count)) = (app, before.0) {
             let now = instance.count(app);
-            app.counters.combine(&count, u32::wrapping_sub);
-            app.counters.combine(&now, u32::wrapping_add);
+            app.subtract(instance.placement.node, &count);
+            app.add(instance.placement.node, &now);
+        }
+        if runnable_before && !instance.is_runnable() {
+            touched.freed.insert(instance.placement.node);
         }
         if instance.goal != before.1
             && let Some(node) = self.nodes.get_mut(instance.placement.node.0)
@@ -384,6 +423,22 @@ impl State {
                 .wrapping_sub(entry_before)
                 .wrapping_add(entry(instance));
             touched.assignments.insert(instance.placement.node);
+        }
+        if instance.is_runnable() != runnable_before || instance.has_ended() != ended_before {
+            self.release_what_passed(id);
+        }
+    }
+
+    /// Claims of an instance that is no longer runnable are free for others.
+    fn release_what_passed(&mut self, id: InstanceId) {
+        let Some(instance) = self.instance(id).cloned() else {
+            return;
+        };
+        if instance.has_ended() {
+            self.release_volumes(&instance);
+        }
+        if !instance.is_runnable() {
+            self.release_claims(&instance);
         }
     }
 
@@ -424,8 +479,12 @@ impl State {
             instance.rung = level.rung;
             instance.health = level.health;
             instance.detail.clone_from(&level.detail);
-            if level.exit.is_some() {
-                instance.exit.clone_from(&level.exit);
+            // A node that removed the exit record and forgot so knows less than is known here.
+            let unknown = |exit: &Exit| exit.status == ExitStatus::Unknown;
+            if let Some(exit) = &level.exit
+                && (instance.exit.is_none() || !unknown(exit))
+            {
+                instance.exit = Some(exit.clone());
             }
         });
     }
@@ -439,6 +498,8 @@ impl State {
         };
         touched_by(touched, &instance);
         touched.assignments.insert(instance.placement.node);
+        touched.freed.insert(instance.placement.node);
+        self.release_volumes(&instance);
         self.release_claims(&instance);
         if let Some(app) = self
             .apps
@@ -447,7 +508,7 @@ impl State {
         {
             let count = instance.count(app);
             app.instances.remove(&id);
-            app.counters.combine(&count, u32::wrapping_sub);
+            app.subtract(instance.placement.node, &count);
         }
         if let Some(node) = self.nodes.get_mut(instance.placement.node.0) {
             node.instances.remove(&id);

@@ -1,29 +1,21 @@
 //! Claims: what only one runnable instance may hold. Each is kept where it belongs (ports at
 //! their node, slots at their app, addresses here) as a [`Holding`].
 //!
-//! A placement takes its claims, in place of a holder that is no longer runnable; an instance
-//! that goes releases those it still holds.
+//! A placement takes its claims; they are given back when the instance is no longer runnable:
+//! volumes only when it was seen ended, the others also when its silent node is given up.
 
 use std::net::Ipv4Addr;
 
 use crate::ids::{InstanceId, VolumeId};
-use crate::instance::{Goal, Holding, Instance, Rung, StopCause};
-use crate::state::State;
+use crate::instance::{Goal, Holding, Instance};
+use crate::machine::NodeRecord;
+use crate::spec::Protocol;
+use crate::state::{App, State};
 
 impl State {
-    /// Whether an instance may still be running as far as its claims are concerned: not seen
-    /// ended, and not replaced because its node fell silent.
+    /// Whether the instance exists and [`Instance::is_runnable`].
     pub fn is_runnable(&self, id: InstanceId) -> bool {
-        self.instance(id).is_some_and(|instance| {
-            instance.rung < Rung::Ended
-                && !matches!(
-                    instance.goal,
-                    Goal::Stop {
-                        cause: StopCause::NodeLost,
-                        ..
-                    }
-                )
-        })
+        self.instance(id).is_some_and(Instance::is_runnable)
     }
 
     fn is_free(&self, holding: Option<&Holding>) -> bool {
@@ -51,41 +43,53 @@ impl State {
         let holding = self.volume(volume)?.holding?;
         // A volume waits even for an instance on a silent node, which may still be writing.
         self.instance(holding.holder)
-            .is_some_and(|i| i.rung < Rung::Ended)
+            .is_some_and(|i| !i.has_ended())
             .then_some(holding.holder)
     }
 
-    /// The next overlay address at or after `from` that is free; addresses ending in 0 or 255,
-    /// the subnet's first 256 (gateway and nodes) and its last are never given.
-    pub fn free_address(&self, from: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+    /// Whether no runnable instance has this port of a node.
+    pub fn port_is_free(&self, node: &NodeRecord, protocol: Protocol, port: u16) -> bool {
+        self.is_free(node.ports.get(&(protocol, port)))
+    }
+
+    /// Whether no runnable instance fills this slot of an app.
+    pub fn slot_is_free(&self, app: &App, slot: u32) -> bool {
+        self.is_free(app.slots.get(&slot))
+    }
+
+    /// The next free overlay address behind the one given last, so that an address rests before
+    /// it is used again. Addresses ending in 0 or 255, the subnet's first 256 (gateway and nodes)
+    /// and its last are never given.
+    pub fn next_address(&self) -> Option<Ipv4Addr> {
         let (base, prefix) = self.settings.subnet;
         let base = u32::from(base);
         let size = 1_u64 << (32 - u32::from(prefix.clamp(8, 24)));
         let usable = u32::try_from(size.checked_sub(257)?).ok()?;
-        let start = from
+        let start = self
+            .last_address
             .and_then(|a| u32::from(a).checked_sub(base + 256))
-            .map_or(0, |offset| offset % usable);
+            .map_or(0, |offset| (offset + 1) % usable);
         (0..usable)
             .map(|n| Ipv4Addr::from(base + 256 + (start + n) % usable))
             .filter(|a| !matches!(a.octets()[3], 0 | 255))
             .find(|a| self.address_is_free(*a))
     }
 
-    /// Takes everything that a placed instance claims. An heir is noted beside the holder.
+    /// Takes everything that an instance may claim. An heir is noted beside the holder.
     pub(super) fn take_claims(&mut self, instance: &Instance) {
-        let id = instance.id;
-        let heir = instance.goal == Goal::Prepare;
-        let join = |old: Option<&Holding>| match old {
-            Some(old) if heir => Holding {
-                holder: old.holder,
-                heir: Some(id),
-            },
-            _ => Holding {
-                holder: id,
-                heir: None,
-            },
-        };
+        if !instance.has_ended() {
+            for (volume, _) in instance.spec.volumes() {
+                if let Some(volume) = self.volumes.get_mut(volume) {
+                    volume.holding = Some(join(volume.holding.as_ref(), instance));
+                }
+            }
+        }
+        if !instance.is_runnable() {
+            return;
+        }
+        let join = |old: Option<&Holding>| join(old, instance);
         if let Some(address) = instance.placement.address {
+            self.last_address = Some(address);
             let held = join(self.addresses.get(&address).and_then(Option::as_ref));
             self.addresses.insert(address, Some(held));
         }
@@ -99,28 +103,28 @@ impl State {
                 node.ports.insert((protocol, port), held);
             }
         }
-        if let Some(app) = self.apps.get_mut(instance.app_slot) {
+        if let Some(app) = self
+            .apps
+            .get_mut(instance.app_slot)
+            .filter(|app| app.id == instance.app)
+        {
             let held = join(app.slots.get(&instance.slot));
             app.slots.insert(instance.slot, held);
         }
+    }
+
+    /// Gives back the volumes that the instance still holds.
+    pub(super) fn release_volumes(&mut self, instance: &Instance) {
         for (volume, _) in instance.spec.volumes() {
             if let Some(volume) = self.volumes.get_mut(volume) {
-                volume.holding = Some(join(volume.holding.as_ref()));
+                volume.holding = volume.holding.and_then(|held| left(&held, instance.id));
             }
         }
     }
 
-    /// Gives back what the instance still holds.
+    /// Gives back everything but volumes that the instance still holds.
     pub(super) fn release_claims(&mut self, instance: &Instance) {
-        let id = instance.id;
-        let left = |held: &Holding| match (held.holder == id, held.heir) {
-            (true, heir) => heir.map(|holder| Holding { holder, heir: None }),
-            (false, Some(heir)) if heir == id => Some(Holding {
-                heir: None,
-                ..*held
-            }),
-            (false, _) => Some(*held),
-        };
+        let left = |held: &Holding| left(held, instance.id);
         if let Some(address) = instance.placement.address
             && let Some(Some(held)) = self.addresses.get(&address)
         {
@@ -156,10 +160,31 @@ impl State {
                 None => drop(app.slots.remove(&instance.slot)),
             }
         }
-        for (volume, _) in instance.spec.volumes() {
-            if let Some(volume) = self.volumes.get_mut(volume) {
-                volume.holding = volume.holding.as_ref().and_then(left);
-            }
-        }
+    }
+}
+
+/// A claim that an instance takes, or that it waits for as an heir.
+fn join(old: Option<&Holding>, instance: &Instance) -> Holding {
+    match old {
+        Some(old) if instance.goal == Goal::Prepare => Holding {
+            holder: old.holder,
+            heir: Some(instance.id),
+        },
+        _ => Holding {
+            holder: instance.id,
+            heir: None,
+        },
+    }
+}
+
+/// What is left of a claim without one instance.
+fn left(held: &Holding, id: InstanceId) -> Option<Holding> {
+    match (held.holder == id, held.heir) {
+        (true, heir) => heir.map(|holder| Holding { holder, heir: None }),
+        (false, Some(heir)) if heir == id => Some(Holding {
+            heir: None,
+            ..*held
+        }),
+        (false, _) => Some(*held),
     }
 }

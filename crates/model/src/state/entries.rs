@@ -1,0 +1,175 @@
+//! The directory's entries, and the sum of their fingerprints that `apply` keeps, so that a
+//! delta can name the fingerprint of the whole without building it.
+
+use crate::change::{Change, Touched};
+use crate::directory::{DirectoryPort, Entry, Interface, NetworkKind, NodeEntry};
+use crate::fingerprint;
+use crate::ids::{InstanceId, NodeId};
+use crate::instance::{Health, Instance, Rung};
+use crate::machine::NodeRecord;
+use crate::state::State;
+
+/// Whose entries a change may change.
+#[derive(Default)]
+pub(super) struct Concerned {
+    instances: Vec<InstanceId>,
+    node: Option<NodeId>,
+}
+
+impl State {
+    /// How the directory describes an instance. An address that passed to another instance is
+    /// not among its interfaces.
+    pub fn directory_entry(&self, instance: &Instance) -> Entry {
+        let overlay = instance.placement.address.filter(|address| {
+            let holding = self.addresses.get(address).and_then(Option::as_ref);
+            holding.is_some_and(|held| held.holder == instance.id)
+        });
+        let overlay = overlay.map(|address| Interface {
+            network: NetworkKind::Overlay,
+            address,
+            prefix: self.settings.subnet.1,
+        });
+        let holds = |address| {
+            let holding = self.fixed_addresses.get(address);
+            holding.is_some_and(|held| held.holder == instance.id)
+        };
+        let fixed = instance.placement.fixed_addresses.iter();
+        let fixed = fixed.filter(|f| holds(&f.address)).map(|f| Interface {
+            network: NetworkKind::Fixed,
+            address: f.address,
+            prefix: f.prefix,
+        });
+        let running = instance.rung == Rung::Running && !instance.goal.is_stop();
+        let healthy = instance.spec.health_checks.is_empty() || instance.health == Health::Healthy;
+        Entry {
+            app: instance.app.clone(),
+            node: instance.placement.node,
+            interfaces: overlay.into_iter().chain(fixed).collect(),
+            hostname: instance
+                .spec
+                .image()
+                .and_then(|image| image.options.hostname.clone()),
+            running,
+            healthy: running && healthy,
+            ports: directory_ports(instance),
+        }
+    }
+
+    pub fn node_entry(node: &NodeRecord) -> NodeEntry {
+        NodeEntry {
+            name: node.machine.name.clone(),
+            hostname: node.machine.hostname.clone(),
+            underlay: node.machine.address,
+            overlay: node.overlay,
+        }
+    }
+
+    /// Sums the whole directory, after a restore.
+    pub(crate) fn sum_directory(&mut self) {
+        let instances = self.instances().map(|i| fingerprint_of(self, i));
+        let nodes = self.nodes().map(fingerprint_of_node);
+        self.directory = instances.chain(nodes).fold(0, u64::wrapping_add);
+    }
+
+    /// Whose entries `change` may change: its subject, and who holds or will hold the same
+    /// addresses.
+    pub(super) fn concerned(&self, change: &Change) -> Concerned {
+        match change {
+            Change::InstancePlaced { instance } => self.concerned_with(instance),
+            Change::InstanceGoal { instance, .. }
+            | Change::InstanceSeen { instance, .. }
+            | Change::InstanceGone { instance } => match self.instance(*instance) {
+                Some(instance) => self.concerned_with(instance),
+                None => Concerned::default(),
+            },
+            Change::NodeJoined { node, .. }
+            | Change::NodeSeen { node, .. }
+            | Change::NodeRemoved { node } => Concerned {
+                instances: Vec::new(),
+                node: Some(*node),
+            },
+            _ => Concerned::default(),
+        }
+    }
+
+    fn concerned_with(&self, instance: &Instance) -> Concerned {
+        let overlay = instance.placement.address;
+        let overlay = overlay.and_then(|a| self.addresses.get(&a).copied().flatten());
+        let fixed = instance.placement.fixed_addresses.iter();
+        let fixed = fixed.filter_map(|f| self.fixed_addresses.get(&f.address).copied());
+        let mut instances = vec![instance.id];
+        for held in overlay.into_iter().chain(fixed) {
+            instances.push(held.holder);
+            instances.extend(held.heir);
+        }
+        instances.sort_unstable();
+        instances.dedup();
+        Concerned {
+            instances,
+            node: None,
+        }
+    }
+
+    /// Fingerprints of the concerned entries, instances first; `None` where there is none.
+    pub(super) fn entry_fingerprints(&self, concerned: &Concerned) -> Vec<Option<u64>> {
+        let instances = concerned.instances.iter();
+        let instances = instances.map(|id| self.instance(*id).map(|i| fingerprint_of(self, i)));
+        let node = concerned.node.iter();
+        let node = node.map(|id| self.node(*id).map(fingerprint_of_node));
+        instances.chain(node).collect()
+    }
+
+    /// Brings the sum up to date and notes whose entries changed.
+    pub(super) fn compare_entries(
+        &mut self,
+        concerned: &Concerned,
+        before: &[Option<u64>],
+        touched: &mut Touched,
+    ) {
+        let after = self.entry_fingerprints(concerned);
+        for (n, (before, after)) in before.iter().zip(&after).enumerate() {
+            if before == after {
+                continue;
+            }
+            self.directory = self
+                .directory
+                .wrapping_sub(before.unwrap_or(0))
+                .wrapping_add(after.unwrap_or(0));
+            match concerned.instances.get(n) {
+                Some(id) => drop(touched.entries.insert(*id)),
+                None => touched.node_entries.extend(concerned.node),
+            }
+        }
+    }
+}
+
+fn fingerprint_of(state: &State, instance: &Instance) -> u64 {
+    fingerprint::of(&(&instance.id, &state.directory_entry(instance)))
+}
+
+fn fingerprint_of_node(node: &NodeRecord) -> u64 {
+    fingerprint::of(&(&node.id, &State::node_entry(node)))
+}
+
+fn directory_ports(instance: &Instance) -> Vec<DirectoryPort> {
+    let ports = instance.spec.ports.iter().enumerate();
+    ports
+        .flat_map(|(n, port)| {
+            let host = instance.placement.host_ports.get(n).copied();
+            let host = host.filter(|host| *host != 0);
+            let container = match port.container {
+                0 => host.unwrap_or(0),
+                container => container,
+            };
+            port.protocol
+                .each()
+                .iter()
+                .map(move |protocol| DirectoryPort {
+                    name: port.name.clone(),
+                    protocol: *protocol,
+                    container,
+                    host,
+                })
+        })
+        .collect()
+}

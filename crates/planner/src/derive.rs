@@ -1,0 +1,118 @@
+//! What nodes are told: each one's assignment, and the directory for all. Whole on request,
+//! else as deltas whose fingerprint is that of the whole they lead to.
+
+use model::fingerprint;
+use model::ids::{NodeId, Revision};
+use model::volume::VolumeOrder;
+use model::{
+    Assigned, Assignment, AssignmentDelta, Directory, DirectoryDelta, State, Touched, Volume,
+};
+
+/// Everything the node should have.
+pub fn assignment(state: &State, node: NodeId) -> Assignment {
+    let instances = state.node(node).into_iter().flat_map(|n| &n.instances);
+    let instances = instances.filter_map(|id| state.instance(*id));
+    let volumes = state.volumes();
+    let volumes = volumes.filter_map(|v| Some((v.id.clone(), volume_order(v, node)?)));
+    Assignment {
+        revision: state.revision,
+        instances: instances.map(|i| (i.id, Assigned::from(i))).collect(),
+        volumes: volumes.collect(),
+    }
+}
+
+/// What turns the node's assignment at `base` into that of `state`, where `touched` is all that
+/// changed in between.
+pub fn assignment_delta(
+    state: &State,
+    touched: &Touched,
+    node: NodeId,
+    base: Revision,
+) -> AssignmentDelta {
+    let instances = touched
+        .instances
+        .iter()
+        .filter_map(|id| match state.instance(*id) {
+            Some(instance) if instance.placement.node == node => {
+                Some((*id, Some(Assigned::from(instance))))
+            }
+            Some(_) => None,
+            // Where it was is forgotten with it; to remove what is not there does no harm.
+            None => Some((*id, None)),
+        });
+    let volumes = touched.volumes.iter().map(|id| {
+        let order = state.volume(id).and_then(|v| volume_order(v, node));
+        (id.clone(), order)
+    });
+    AssignmentDelta {
+        base,
+        revision: state.revision,
+        instances: instances.collect(),
+        volumes: volumes.collect(),
+        fingerprint: assignment_fingerprint(state, node),
+    }
+}
+
+fn assignment_fingerprint(state: &State, node: NodeId) -> u64 {
+    let instances = state.node(node).map_or(0, |node| node.fingerprint);
+    let orders = state.volumes();
+    let orders = orders.filter_map(|v| Some((&v.id, volume_order(v, node)?)));
+    orders.fold(instances, |sum, (id, order)| {
+        sum.wrapping_add(fingerprint::of(&(id, &order)))
+    })
+}
+
+/// What the node is to do about a volume; nothing where it has no business with it.
+fn volume_order(volume: &Volume, node: NodeId) -> Option<VolumeOrder> {
+    if volume.removing {
+        return volume
+            .copies
+            .contains_key(&node)
+            .then_some(VolumeOrder::Remove {
+                generation: volume.generation,
+            });
+    }
+    (volume.home == Some(node)).then_some(VolumeOrder::Live {
+        generation: volume.generation,
+        size: volume.size,
+        // Only what never was anywhere may be made; a lost copy must not be replaced by an
+        // empty one.
+        fresh: volume.copies.is_empty(),
+    })
+}
+
+/// Who has which address and name.
+pub fn directory(state: &State) -> Directory {
+    let instances = state.instances();
+    Directory {
+        revision: state.revision,
+        nodes: state
+            .nodes()
+            .map(|n| (n.id, State::node_entry(n)))
+            .collect(),
+        instances: instances
+            .map(|i| (i.id, state.directory_entry(i)))
+            .collect(),
+    }
+}
+
+/// What turns the directory at `base` into that of `state`; `None` when no entry changed.
+pub fn directory_delta(state: &State, touched: &Touched, base: Revision) -> Option<DirectoryDelta> {
+    if touched.entries.is_empty() && touched.node_entries.is_empty() {
+        return None;
+    }
+    let nodes = touched.node_entries.iter();
+    let nodes = nodes.map(|id| (*id, state.node(*id).map(State::node_entry)));
+    let instances = touched.entries.iter();
+    let instances = instances.map(|id| {
+        let entry = state.instance(*id).map(|i| state.directory_entry(i));
+        (*id, entry)
+    });
+    Some(DirectoryDelta {
+        base,
+        revision: state.revision,
+        nodes: nodes.collect(),
+        instances: instances.collect(),
+        fingerprint: state.directory_fingerprint(),
+    })
+}

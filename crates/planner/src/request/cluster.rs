@@ -1,0 +1,54 @@
+//! The cluster's founding, its leaderships, and the tokens that nodes join with.
+
+use model::ids::{ClusterId, Epoch};
+use model::state::{Settings, Token};
+use model::time::{Millis, Time};
+use model::{Change, Draft};
+
+use crate::request::Refusal;
+
+/// Founds the cluster, once: a state that has one keeps it and its settings.
+pub fn found(draft: &mut Draft, cluster: ClusterId, settings: Settings) {
+    if draft.state().cluster == ClusterId::default() {
+        draft.apply(Change::Founded { cluster, settings });
+    }
+}
+
+/// Begins a leadership and gives its number.
+pub fn lead(draft: &mut Draft) -> Epoch {
+    let epoch = Epoch(draft.state().epoch.0 + 1);
+    draft.apply(Change::Led { epoch });
+    epoch
+}
+
+/// Remembers a join token by its digest, for `life` from now. Gives when it expires.
+pub fn make_token(draft: &mut Draft, digest: String, life: Millis) -> Time {
+    let expires = draft.now() + life;
+    let token = Token {
+        digest,
+        expires,
+        used_by: None,
+    };
+    draft.apply(Change::TokenMade { token });
+    expires
+}
+
+/// Spends a join token for the node called `by`. The same node may use it again, since the
+/// answer may have been lost on the way. 403.
+pub fn use_token(draft: &mut Draft, digest: &str, by: &str) -> Result<(), Refusal> {
+    let token = draft.state().token(digest).ok_or(Refusal::NoToken)?;
+    if token.expires <= draft.now() {
+        return Err(Refusal::TokenExpired(token.expires));
+    }
+    match token.used_by.as_deref() {
+        Some(user) if user == by => Ok(()),
+        Some(user) => Err(Refusal::TokenUsed(user.to_owned())),
+        None => {
+            draft.apply(Change::TokenUsed {
+                digest: digest.to_owned(),
+                by: by.to_owned(),
+            });
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Creating and removing volumes by name.
+
+use std::collections::BTreeMap;
+
+use model::ids::{NodeId, VolumeId};
+use model::quantity::Mebibytes;
+use model::{Change, Draft, Generation, Volume};
+
+use crate::request::Refusal;
+
+/// Creates an empty volume, on `node` if one is named, else where it is first used. Creating it
+/// again with the same wishes changes nothing. Gives whether it is new. 201 or 200; 404 for the
+/// node; 409 when it exists otherwise.
+pub fn create_volume(
+    draft: &mut Draft,
+    id: VolumeId,
+    size: Option<Mebibytes>,
+    node: Option<NodeId>,
+) -> Result<bool, Refusal> {
+    if let Some(node) = node.filter(|node| draft.state().node(*node).is_none()) {
+        return Err(Refusal::NoNode(node));
+    }
+    if let Some(volume) = draft.state().volume(&id) {
+        if volume.removing {
+            return Err(Refusal::VolumeGoing(id));
+        }
+        let same = size.is_none_or(|size| size == volume.size)
+            && node.is_none_or(|node| volume.home == Some(node));
+        return match same {
+            true => Ok(false),
+            false => Err(Refusal::VolumeDiffers {
+                volume: id,
+                size: volume.size,
+                home: volume.home,
+            }),
+        };
+    }
+    let volume = Volume {
+        size: size.unwrap_or(draft.state().settings.volume_size),
+        id,
+        home: node,
+        generation: Generation(1),
+        tenant: None,
+        holding: None,
+        copies: BTreeMap::new(),
+        created: draft.now(),
+        removing: false,
+    };
+    draft.apply(Change::VolumePut {
+        volume: Box::new(volume),
+    });
+    Ok(true)
+}
+
+/// Removes a volume and every copy of it; it is gone when every node has confirmed. 202; 404;
+/// 409 while an app has it.
+pub fn remove_volume(draft: &mut Draft, id: &VolumeId) -> Result<(), Refusal> {
+    let volume = draft.state().volume(id);
+    let volume = volume.ok_or_else(|| Refusal::NoVolume(id.clone()))?;
+    if let Some(tenant) = &volume.tenant {
+        return Err(Refusal::VolumeInUse {
+            volume: id.clone(),
+            tenant: tenant.clone(),
+        });
+    }
+    if !volume.removing {
+        let generation = Generation(volume.generation.0 + 1);
+        draft.apply(Change::VolumeRemoving {
+            volume: id.clone(),
+            generation,
+        });
+    }
+    Ok(())
+}
