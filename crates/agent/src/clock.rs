@@ -15,7 +15,7 @@ impl Clock {
     pub fn start() -> Self {
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| millis(since));
+            .map_or(0, millis);
         Self {
             wall,
             since: Instant::now(),
