@@ -9,7 +9,7 @@ use crate::directory::patch;
 use crate::fingerprint;
 use crate::ids::{AppId, InstanceId, Revision, Version, VolumeId};
 use crate::instance::{Goal, Instance, Placement};
-use crate::spec::AppSpec;
+use crate::spec::{AppSpec, Protocol};
 use crate::volume::VolumeOrder;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,13 @@ impl From<&Instance> for Assigned {
             placement: instance.placement.clone(),
             goal: instance.goal,
         }
+    }
+}
+
+impl Assigned {
+    /// Each published port: protocol, the node's port, the container's port.
+    pub fn published(&self) -> impl Iterator<Item = (Protocol, u16, u16)> + '_ {
+        self.placement.published(&self.spec)
     }
 }
 

@@ -166,10 +166,19 @@ impl Instance {
 
     /// Each published port: protocol, the node's port, the container's port.
     pub fn published(&self) -> impl Iterator<Item = (Protocol, u16, u16)> + '_ {
-        self.spec
-            .ports
+        self.placement.published(&self.spec)
+    }
+}
+
+impl Placement {
+    /// Each port of `spec` that is published here: protocol, the node's port, the container's.
+    pub fn published<'a>(
+        &'a self,
+        spec: &'a AppSpec,
+    ) -> impl Iterator<Item = (Protocol, u16, u16)> + 'a {
+        spec.ports
             .iter()
-            .zip(&self.placement.host_ports)
+            .zip(&self.host_ports)
             .filter(|(_, host)| **host != 0)
             .flat_map(|(port, host)| {
                 let container = if port.container == 0 {

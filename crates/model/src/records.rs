@@ -26,8 +26,8 @@ impl State {
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
         std::iter::once(Record::Header(self.header()))
             .chain(self.tokens().cloned().map(Record::Token))
-            .chain(self.nodes().map(|n| Record::Node(Box::new(n.clone()))))
-            .chain(self.apps().map(|a| Record::App(Box::new(a.clone()))))
+            .chain(self.nodes().map(|n| Record::Node(Box::new(n.bare()))))
+            .chain(self.apps().map(|a| Record::App(Box::new(a.bare()))))
             .chain(self.volumes().map(|v| Record::Volume(Box::new(v.clone()))))
             .chain(
                 self.instances()
@@ -56,5 +56,31 @@ impl State {
         }
         state.sum_directory();
         state.numbered(revision)
+    }
+}
+
+impl NodeRecord {
+    /// Without what follows from the instances, as it is read back.
+    fn bare(&self) -> Self {
+        Self {
+            used: Default::default(),
+            instances: Default::default(),
+            ports: Default::default(),
+            fingerprint: 0,
+            ..self.clone()
+        }
+    }
+}
+
+impl App {
+    /// Without what follows from the instances, as it is read back.
+    fn bare(&self) -> Self {
+        Self {
+            instances: Default::default(),
+            slots: Default::default(),
+            counters: Default::default(),
+            on_nodes: Default::default(),
+            ..self.clone()
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! older one. Assignment and directory come whole first, then as deltas; on a mismatch the
 //! agent asks for the whole again. Sightings are repeated until they are acknowledged.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,28 @@ pub struct Welcome {
     /// The overlay's subnet and the node's own address on it.
     pub subnet: (Ipv4Addr, u8),
     pub overlay: Ipv4Addr,
+}
+
+/// What an agent remembers of its cluster across its own starts: one small file, written whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The last welcome: the cluster that this state directory belongs to.
+    pub welcome: Option<Welcome>,
+    /// The newest leadership obeyed.
+    pub epoch: Epoch,
+    /// Number of the newest start.
+    pub incarnation: Incarnation,
+    /// [`Machine::boot`] of the newest start.
+    pub boot: String,
+    /// Instances that were assigned when the machine booted: whatever they were, they are over.
+    pub over: BTreeSet<InstanceId>,
+}
+
+/// An assignment or directory as an agent keeps it, with the leadership that gave it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept<T> {
+    pub epoch: Epoch,
+    pub whole: T,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

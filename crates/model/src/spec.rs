@@ -38,8 +38,9 @@ pub struct AppSpec {
     pub unreachable: Option<Unreachable>,
     pub accepted_resource_roles: Vec<String>,
     pub role: Option<String>,
-    /// Fetched into the sandbox; no agent does that yet, so deploying them is refused.
-    pub fetch: Vec<Fetch>,
+    /// Marathon's fields that nothing acts on, as JSON text by their names: kept because clients
+    /// must see them again (`readinessChecks`, `check`, `executor`, `resourceLimits`, …).
+    pub kept: BTreeMap<String, String>,
 }
 
 /// What to run in the container.
@@ -74,7 +75,7 @@ pub struct ImageContainer {
     pub force_pull: bool,
     pub privileged: bool,
     /// `docker run` options in the order given, for rendering; what they ask for is in `options`
-    /// and in the spec's ports, mounts, env and labels.
+    /// and in the spec's ports, mounts and fixed addresses.
     pub parameters: Vec<Parameter>,
     pub options: DockerOptions,
 }
@@ -99,8 +100,11 @@ pub struct DockerOptions {
     pub hostname: Option<String>,
     pub user: Option<String>,
     pub workdir: Option<String>,
+    /// Empty: the image's entrypoint is not used.
     pub entrypoint: Option<Vec<String>>,
+    /// Besides the spec's own, which win.
     pub env: BTreeMap<String, String>,
+    /// Besides the spec's own, which win.
     pub labels: BTreeMap<String, String>,
     /// Names without `CAP_`, upper case.
     pub cap_add: Vec<String>,
@@ -108,6 +112,7 @@ pub struct DockerOptions {
     pub ulimits: Vec<Ulimit>,
     /// Bytes; in place of the spec's `mem` as the container's limit.
     pub memory: Option<u64>,
+    /// At most [`DockerOptions::PIDS_MAX`], which the kernel takes as no limit.
     pub pids_limit: Option<u32>,
     pub read_only: bool,
     pub tmpfs: Vec<Tmpfs>,
@@ -122,10 +127,34 @@ pub struct DockerOptions {
     pub log_tag: Option<String>,
 }
 
+/// The capabilities that Docker gives to every container, without `CAP_`.
+pub const DOCKER_CAPABILITIES: [&str; 14] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+impl DockerOptions {
+    /// The kernel's own bound of processes.
+    pub const PIDS_MAX: u32 = 4_194_304;
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ulimit {
     /// `nofile`, `nproc`, …
     pub name: String,
+    /// `u64::MAX`: unlimited.
     pub soft: u64,
     pub hard: u64,
 }
@@ -167,7 +196,8 @@ pub struct Port {
     /// Marathon's service port; 0 until the master gives one.
     pub service: u16,
     pub labels: BTreeMap<String, String>,
-    /// Came from a `publish` parameter, so it is rendered there and not as a mapping.
+    /// Came from a `publish` parameter. Clients see it as a mapping too; read back, a mapping
+    /// that equals a `publish` is the same port.
     pub published: bool,
 }
 
@@ -236,14 +266,17 @@ pub enum MountSource {
 }
 
 /// How a named volume was written down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum VolumeForm {
     /// `hostPath: "/flocker/NAME"`.
     Flocker,
     /// `volume-driver` and `volume: NAME:/path` among docker's parameters.
     Parameter,
-    /// `external: {name, provider}`.
-    External,
+    /// `external: {name, provider, options}`.
+    External {
+        provider: String,
+        options: BTreeMap<String, String>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -329,15 +362,6 @@ pub enum Unreachable {
     After { inactive: Millis, expunge: Millis },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Fetch {
-    pub uri: String,
-    pub extract: bool,
-    pub executable: bool,
-    pub cache: bool,
-    pub dest_path: Option<String>,
-}
-
 impl Default for AppSpec {
     /// Marathon's defaults.
     fn default() -> Self {
@@ -375,7 +399,7 @@ impl Default for AppSpec {
             unreachable: None,
             accepted_resource_roles: Vec::new(),
             role: None,
-            fetch: Vec::new(),
+            kept: BTreeMap::new(),
         }
     }
 }
@@ -395,6 +419,26 @@ impl AppSpec {
             Container::Image(image) => Some(image),
             Container::None | Container::Mesos => None,
         }
+    }
+
+    /// What the spec asks for that an agent must allow by name (`[agent] allow`): directories of
+    /// the node, `privileged`, and capabilities beyond Docker's own.
+    pub fn needs_allowed(&self) -> Vec<String> {
+        let paths = self.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Host(path) => Some(path.clone()),
+            MountSource::Volume { .. } => None,
+        });
+        let image = self.image();
+        let privileged = image.filter(|image| image.privileged);
+        let capabilities = image.into_iter().flat_map(|image| &image.options.cap_add);
+        paths
+            .chain(privileged.map(|_| "privileged".to_owned()))
+            .chain(
+                capabilities
+                    .filter(|name| !DOCKER_CAPABILITIES.contains(&name.as_str()))
+                    .cloned(),
+            )
+            .collect()
     }
 
     /// Whether the two differ in nothing but the number of instances.

@@ -65,3 +65,11 @@ pub enum VolumeOrder {
     /// Destroy every copy of this and earlier generations.
     Remove { generation: Generation },
 }
+
+/// What a node's disk says of its copy: written, synced and renamed before anything is done that
+/// depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RoleFile {
+    pub generation: Generation,
+    pub role: CopyRole,
+}

@@ -13,6 +13,8 @@ use model::session::{Hello, PROTOCOL, Welcome};
 use model::sighting::{InstanceLevel, NodeLevel, VolumeLevel};
 use model::{Change, Draft, Health, Level, Presence, Rung, Sighting, State};
 
+use crate::upkeep;
+
 /// Why an agent gets no session: what its operator reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -169,6 +171,9 @@ fn end_all(draft: &mut Draft, node: NodeId, incarnation: Incarnation) {
             sighted: (incarnation, 0),
             level: Box::new(level),
         });
+        // In the same transaction: the node's assignment must not ask for it again. The node may
+        // never have heard of it, and would start it.
+        upkeep::settle(draft, instance);
     }
 }
 

@@ -8,6 +8,7 @@ use model::{App, Change, Draft, Health, Instance, Placement, Rung, State};
 use scheduler::{NoRoom, Tally, Wish, place};
 
 use crate::leader::{Agenda, Subject};
+use crate::request;
 
 /// At most this many are placed in one turn, so that other apps have theirs.
 const TURN: usize = 256;
@@ -26,6 +27,11 @@ pub(crate) fn start(agenda: &mut Agenda, draft: &mut Draft, id: &AppId, count: u
         return;
     }
     let Some(wish) = agenda.wish(id, &app.spec) else {
+        return;
+    };
+    // One that was being removed when the app named it is gone by now, and is made anew.
+    request::take_volumes(draft, id, &wish.spec);
+    let Some(app) = draft.state().app(id) else {
         return;
     };
     let mut tally = Tally::of(draft.state(), &wish);

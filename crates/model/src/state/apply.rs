@@ -9,7 +9,7 @@ use crate::assignment::Assigned;
 use crate::change::{Change, Touched};
 use crate::fingerprint;
 use crate::ids::{AppId, Incarnation, InstanceId, NodeId, Version};
-use crate::instance::{Goal, Instance, Rung};
+use crate::instance::{Exit, ExitStatus, Goal, Instance, Rung};
 use crate::machine::{Machine, NodeRecord, Presence, Resources};
 use crate::sighting::{InstanceLevel, VolumeLevel};
 use crate::spec::AppSpec;
@@ -484,8 +484,12 @@ impl State {
             instance.rung = level.rung;
             instance.health = level.health;
             instance.detail.clone_from(&level.detail);
-            if level.exit.is_some() {
-                instance.exit.clone_from(&level.exit);
+            // A node that removed the exit record and forgot so knows less than is known here.
+            let unknown = |exit: &Exit| exit.status == ExitStatus::Unknown;
+            if let Some(exit) = &level.exit
+                && (instance.exit.is_none() || !unknown(exit))
+            {
+                instance.exit = Some(exit.clone());
             }
         });
     }

@@ -164,7 +164,7 @@ fn stop_all(draft: &mut Draft, app: &AppId) {
 }
 
 /// Volumes that the app names: made when they are new, the app's when they are nobody's.
-fn take_volumes(draft: &mut Draft, app: &AppId, spec: &AppSpec) {
+pub(crate) fn take_volumes(draft: &mut Draft, app: &AppId, spec: &AppSpec) {
     for (id, size) in spec.volumes() {
         match draft.state().volume(id) {
             None => {
@@ -207,12 +207,6 @@ fn check(state: &State, app: &AppId, spec: &Arc<AppSpec>) -> Result<(), Refusal>
             app: app.clone(),
             volume: volume.clone(),
             instances: spec.instances,
-        });
-    }
-    if let Some(fetch) = spec.fetch.first() {
-        return Err(Refusal::Fetch {
-            app: app.clone(),
-            uri: fetch.uri.clone(),
         });
     }
     let nowhere = |permission: &&String| {

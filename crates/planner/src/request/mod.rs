@@ -23,6 +23,7 @@ pub use apps::{
     cancel_deployment, post_app, put_app, put_apps, remove_app, reset_delay, restart_app, scale,
 };
 pub use change::change;
+pub(crate) use change::take_volumes;
 pub(crate) use change::{share_down, share_up};
 pub use cluster::{found, lead, make_token, use_token};
 pub use instances::{Kill, Killed, kill_instances};
@@ -84,9 +85,6 @@ pub enum Refusal {
     /// 422
     #[error("no agent allows {permission}: name it in [agent] allow")]
     NotAllowed { app: AppId, permission: String },
-    /// 422, path `/fetch`
-    #[error("no agent fetches {uri} yet")]
-    Fetch { app: AppId, uri: String },
     /// 422, path `/dependencies`
     #[error("cyclic dependencies: {}", chain(.0))]
     Cyclic(Vec<AppId>),

@@ -1,0 +1,33 @@
+# What people type. Each target is a line or a script; `make help` lists them.
+
+export PREFIX ?= /usr/local
+
+.DEFAULT_GOAL := help
+.PHONY: help build test lint clean-cluster install uninstall
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+# The whole workspace, so that building and testing agree on the features of nearly every crate and
+# the second finds what the first compiled.
+build: ## the binary, and the packages that building needs
+	scripts/packages build
+	cargo build --locked --workspace
+
+test: ## packages, lint and every test; ends with the totals
+	scripts/test
+
+lint: ## rustfmt, clippy, tidy, and cargo-deny where it is installed
+	scripts/packages build
+	scripts/lint
+
+clean-cluster: build ## stop the local cluster and remove its apps, volumes and images
+	cargo run --locked --quiet -- down --purge --yes
+
+install: ## an optimised binary, completions, units and settings under PREFIX
+	scripts/packages build run
+	cargo build --locked --release
+	scripts/install install
+
+uninstall: ## take away what install put there; changed settings and state stay
+	scripts/install uninstall

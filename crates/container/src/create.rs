@@ -1,0 +1,166 @@
+//! The beginning of an instance, on the agent's side: lay out its directory, start a shim, and
+//! let it build the container. Between [`create`] and [`Created::start`] the init process exists
+//! and waits: the moment to persist its pid.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::fs::{CWD, FileType, Gid, Mode, Uid};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::channel::{self, Channel, Reply, Request};
+use crate::instance::{Instance, Keepers, Shim};
+use crate::process::Identity;
+use crate::shim::{SHIM, SHIM_EXEC};
+use crate::{Dir, Error, Root, Spec, bundle, exit, workdir};
+
+/// A container that waits for its start. Dropped without one, it is killed and removed by its
+/// shim, and recorded as never having run.
+#[derive(Debug)]
+pub struct Created {
+    channel: Channel,
+    instance: Instance,
+}
+
+/// Builds a container in `dir`, which must be new. A failure is recorded there as well.
+pub async fn create(dir: &Dir, spec: &Spec) -> Result<Created, Error> {
+    let (at, wanted) = (dir.clone(), spec.clone());
+    let prepared = tokio::task::spawn_blocking(move || prepare(&at, &wanted));
+    let keepers = joined(prepared).await?;
+    let (channel, shim) = launch(dir, SHIM)?;
+    let broken = |source| Error::Channel {
+        id: dir.id().to_owned(),
+        source,
+    };
+    channel.send(&Request::Create, &[]).map_err(broken)?;
+    match channel.receive().await.map_err(broken)? {
+        Some((Reply::Created { pid }, _)) => {
+            let gone = || Error::Ended {
+                id: dir.id().to_owned(),
+            };
+            let init = Identity::load(&dir.init())
+                .filter(|init| init.pid == pid)
+                .ok_or_else(gone)?;
+            let pidfd = init.open().ok_or_else(gone)?;
+            let instance = Instance::new(dir.clone(), spec, init, pidfd, keepers, shim)?;
+            Ok(Created { channel, instance })
+        }
+        Some((Reply::Failed { message, code }, _)) => {
+            shim.ended().await;
+            Err(Error::Create { message, code })
+        }
+        _ => Err(Error::ShimGone {
+            id: dir.id().to_owned(),
+        }),
+    }
+}
+
+impl Created {
+    /// The container's init, as this process sees it.
+    pub fn pid(&self) -> i32 {
+        self.instance.pid()
+    }
+
+    /// Runs the command; returns once it is executed.
+    pub async fn start(self) -> Result<Instance, Error> {
+        let id = || self.instance.dir().id().to_owned();
+        let broken = |source| Error::Channel { id: id(), source };
+        self.channel.send(&Request::Go, &[]).map_err(broken)?;
+        match self.channel.receive().await.map_err(broken)? {
+            Some((Reply::Started, _)) => Ok(self.instance),
+            Some((Reply::Failed { message, code }, _)) => Err(Error::Create { message, code }),
+            _ => Err(Error::ShimGone { id: id() }),
+        }
+    }
+}
+
+fn prepare(dir: &Dir, spec: &Spec) -> Result<Keepers, Error> {
+    let path = dir.path();
+    fs::create_dir_all(path).map_err(Error::file("create", path))?;
+    for fifo in dir.fifos() {
+        make_fifo(&fifo, spec).map_err(Error::file("create", &fifo))?;
+    }
+    if let Root::Mounted(root) = &spec.root {
+        let cwd = bundle::cwd(spec);
+        workdir::ensure(root, cwd).map_err(Error::file("create working directory", cwd))?;
+    }
+    bundle::write(dir, spec)?;
+    exit::reserve(dir)?;
+    let file = path.join("spec.json");
+    let bytes = serde_json::to_vec(spec).expect("a Spec is plain values");
+    fs::write(&file, bytes).map_err(Error::file("write", &file))?;
+    Keepers::open(dir)
+}
+
+/// Owned by the container's user, who may open `/dev/stdout` by name.
+fn make_fifo(path: &Path, spec: &Spec) -> io::Result<()> {
+    rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
+    let (user, group) = (Uid::from_raw(spec.user.uid), Gid::from_raw(spec.user.gid));
+    rustix::fs::chown(path, Some(user), Some(group))?;
+    Ok(())
+}
+
+/// Starts this very binary as a shim. Its standard input is the channel: the only kind of
+/// descriptor that reaches a child without others of ours.
+pub(crate) fn launch(dir: &Dir, role: &str) -> Result<(Channel, Shim), Error> {
+    let spawn = |source| Error::Spawn { source };
+    let (ours, theirs) = channel::pair().map_err(spawn)?;
+    let log = dir.shim_log();
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .map_err(Error::file("open", &log))?;
+    let child = tokio::process::Command::new("/proc/self/exe")
+        .arg0(if role == SHIM_EXEC {
+            "tandem-exec"
+        } else {
+            "tandem-shim"
+        })
+        .arg(role)
+        .arg(dir.path())
+        // The runtime cannot bear an environment that is not UTF-8.
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(log))
+        .spawn()
+        .map_err(spawn)?;
+    let pid = child
+        .id()
+        .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    let pid = pid.ok_or_else(|| spawn(io::Error::other("the shim has no pid")))?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| spawn(errno.into()))?;
+    // Dropping the child leaves reaping to the runtime, whenever it ends.
+    drop(child);
+    Ok((
+        Channel::new(ours).map_err(spawn)?,
+        Shim::new(pidfd).map_err(spawn)?,
+    ))
+}
+
+/// Starts a shim that takes over a container whose shim is dead.
+pub(crate) fn take_over(dir: &Dir, witness: Option<BorrowedFd<'_>>) -> Result<Shim, Error> {
+    let (channel, shim) = launch(dir, SHIM)?;
+    let fds: Vec<_> = witness.into_iter().collect();
+    channel
+        .send(&Request::Adopt, &fds)
+        .map_err(|source| Error::Channel {
+            id: dir.id().to_owned(),
+            source,
+        })?;
+    Ok(shim)
+}
+
+/// A blocking task's own result; they neither panic nor are cancelled.
+pub(crate) async fn joined<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, Error> {
+    task.await.unwrap_or_else(|error| {
+        Err(Error::Spawn {
+            source: io::Error::other(error),
+        })
+    })
+}

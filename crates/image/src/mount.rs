@@ -1,0 +1,234 @@
+//! Root filesystems: an image's layers and a writable directory, joined by
+//! overlayfs. Knows neither containers nor what is written into the root.
+//!
+//! ```text
+//! <dir>/upper  work   what the instance writes; thrown away with it
+//!       rootfs        the mount point
+//!       image         the image's id, for whoever collects images later
+//! ```
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    self, FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
+};
+
+use crate::digest::Digest;
+use crate::store::Image;
+use crate::trash;
+use crate::unpack::OWN_ROOT;
+use crate::workdir;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("root filesystem {rootfs} of image {image} cannot be mounted{}", said(.words))]
+    Mount {
+        rootfs: PathBuf,
+        image: Digest,
+        words: String,
+        source: io::Error,
+    },
+    #[error("root filesystem {rootfs} cannot be unmounted")]
+    Unmount { rootfs: PathBuf, source: io::Error },
+}
+
+fn said(words: &str) -> String {
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!(": {words}")
+    }
+}
+
+/// Mounts `image` at `dir/rootfs`, unless it is mounted there already, and
+/// returns that path. What an earlier mount left in `upper` is still there.
+pub fn mount_root(image: &Image, dir: &Path) -> Result<PathBuf, Error> {
+    let rootfs = dir.join("rootfs");
+    mount_layers(image, dir, &rootfs).map_err(|(words, source)| Error::Mount {
+        rootfs: rootfs.clone(),
+        image: image.id.clone(),
+        words,
+        source,
+    })?;
+    Ok(rootfs)
+}
+
+/// Unmounts `dir/rootfs`; one that is not mounted is fine. Files stay.
+pub fn unmount_root(dir: &Path) -> Result<(), Error> {
+    let rootfs = dir.join("rootfs");
+    // The namespace of a container that is still ending may hold it for a moment;
+    // detached, it goes with that.
+    match mount::unmount(&rootfs, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(error) => Err(Error::Unmount {
+            rootfs,
+            source: error.into(),
+        }),
+    }
+}
+
+/// The image that was mounted in `dir`, for `Store::collect`.
+pub fn mounted_image(dir: &Path) -> Option<Digest> {
+    Digest::parse(fs::read_to_string(dir.join("image")).ok()?.trim()).ok()
+}
+
+type Failure = (String, io::Error);
+
+fn mount_layers(image: &Image, dir: &Path, rootfs: &Path) -> Result<(), Failure> {
+    prepare(image, dir, rootfs).map_err(silent)?;
+    if is_mount_point(rootfs).map_err(silent)? {
+        return Ok(());
+    }
+    // `volatile` marks the work directory, and refuses one that bears the mark of
+    // a machine that died; there is nothing in it to keep.
+    trash::remove(&dir.join("work"))
+        .and_then(|()| fs::create_dir(dir.join("work")))
+        .map_err(silent)?;
+    let lower = image.lower_dirs();
+    match mount_by_parts(&lower, dir, rootfs) {
+        // Before 6.5 overlayfs takes no layers one by one.
+        Err((words, error))
+            if error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
+                && words.contains("lowerdir+") =>
+        {
+            mount_by_options(&lower, dir, rootfs).map_err(silent)
+        }
+        other => other,
+    }
+}
+
+fn silent(error: io::Error) -> Failure {
+    (String::new(), error)
+}
+
+fn prepare(image: &Image, dir: &Path, rootfs: &Path) -> io::Result<()> {
+    for part in [&dir.join("upper"), &dir.join("work"), rootfs] {
+        fs::create_dir_all(part)?;
+    }
+    // What the root directory is like, the upper directory says for all layers.
+    let says =
+        |layer: &&PathBuf| rustix::fs::getxattr(layer.as_path(), OWN_ROOT, &mut [0; 8][..]).is_ok();
+    if let Some(layer) = image.lower_dirs().iter().find(says) {
+        let root = fs::metadata(layer)?;
+        std::os::unix::fs::chown(dir.join("upper"), Some(root.uid()), Some(root.gid()))?;
+        fs::set_permissions(dir.join("upper"), root.permissions())?;
+    }
+    fs::write(dir.join("image"), image.id.as_str())
+}
+
+fn is_mount_point(path: &Path) -> io::Result<bool> {
+    let stat = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())?;
+    Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+fn mount_by_parts(lower: &[PathBuf], dir: &Path, rootfs: &Path) -> Result<(), Failure> {
+    let fs = mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| silent(e.into()))?;
+    let told = |error: Errno| (kernel_words(&fs), io::Error::from(error));
+    for layer in lower {
+        mount::fsconfig_set_string(fs.as_fd(), "lowerdir+", layer).map_err(told)?;
+    }
+    mount::fsconfig_set_string(fs.as_fd(), "upperdir", dir.join("upper")).map_err(told)?;
+    mount::fsconfig_set_string(fs.as_fd(), "workdir", dir.join("work")).map_err(told)?;
+    mount::fsconfig_set_flag(fs.as_fd(), "volatile").map_err(told)?;
+    mount::fsconfig_create(fs.as_fd()).map_err(told)?;
+    let mounted = mount::fsmount(
+        fs.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )
+    .map_err(told)?;
+    mount::move_mount(
+        &mounted,
+        "",
+        CWD,
+        rootfs,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .map_err(told)
+}
+
+/// The kernel says in the mount context what it did not like, a line at a time.
+fn kernel_words(fs: &OwnedFd) -> String {
+    let mut words = Vec::new();
+    let mut line = [0; 512];
+    while let Ok(n @ 1..) = rustix::io::read(fs, &mut line) {
+        let text = String::from_utf8_lossy(&line[..n]);
+        words.push(
+            text.trim_start_matches(['e', 'w', 'i', ' '])
+                .trim()
+                .to_owned(),
+        );
+    }
+    words.join("; ")
+}
+
+/// All options in one page: layers are named relative to their common parent,
+/// which leaves room for some fifty.
+fn mount_by_options(lower: &[PathBuf], dir: &Path, rootfs: &Path) -> io::Result<()> {
+    let parent = lower
+        .first()
+        .and_then(|layer| layer.parent())
+        .unwrap_or(Path::new("/"));
+    let names: Vec<&[u8]> = lower
+        .iter()
+        .filter_map(|layer| layer.file_name())
+        .map(|name| name.as_bytes())
+        .collect();
+    let dir = fs::canonicalize(dir)?;
+    let upper = [
+        b",upperdir=",
+        dir.join("upper").as_os_str().as_bytes(),
+        b",workdir=",
+        dir.join("work").as_os_str().as_bytes(),
+    ]
+    .concat();
+    let options = [b"volatile,lowerdir=".to_vec(), names.join(&b':'), upper].concat();
+    let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
+    let rootfs = fs::canonicalize(rootfs)?;
+    workdir::within(parent, || {
+        Ok(mount::mount(
+            "overlay",
+            &rootfs,
+            "overlay",
+            MountFlags::empty(),
+            Some(options.as_c_str()),
+        )?)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_without_single_layers_are_served_by_options() {
+        if !rustix::process::geteuid().is_root() {
+            return println!("skipped: mounting needs root");
+        }
+        let room = tempfile::tempdir().unwrap();
+        for part in ["layers/a", "layers/b", "i/upper", "i/work", "i/rootfs"] {
+            fs::create_dir_all(room.path().join(part)).unwrap();
+        }
+        fs::write(room.path().join("layers/a/top"), "a").unwrap();
+        fs::write(room.path().join("layers/b/top"), "b").unwrap();
+        fs::write(room.path().join("layers/b/low"), "b").unwrap();
+        let lower = [room.path().join("layers/a"), room.path().join("layers/b")];
+        let instance = room.path().join("i");
+        let before = std::env::current_dir().unwrap();
+        mount_by_options(&lower, &instance, &instance.join("rootfs")).unwrap();
+        let seen = (
+            fs::read_to_string(instance.join("rootfs/top")).unwrap(),
+            fs::read_to_string(instance.join("rootfs/low")).unwrap(),
+        );
+        unmount_root(&instance).unwrap();
+        assert_eq!(seen, ("a".to_owned(), "b".to_owned()));
+        assert_eq!(std::env::current_dir().unwrap(), before);
+    }
+}

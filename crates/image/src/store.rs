@@ -1,0 +1,356 @@
+//! The node's images on disk: unpacked layers by the digest of their content,
+//! images by the digest of their configuration, and which name meant which image.
+//!
+//! ```text
+//! <dir>/lock              held by the process that opened the store
+//!       layers/<diff id>/  complete, synced, never changed
+//!       images/<id>.json   written after all its layers
+//!       names/<hash>.json  name → image, as last resolved
+//!       empty/             lower directory of an image without layers
+//!       tmp/               whatever is there at `open` belongs to a killed pull
+//! ```
+//!
+//! Guarantee: what has its name here is whole, at every instant and after a power
+//! cut. Assumption: only this process writes below `dir` (the lock).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::manifest::ImageConfig;
+use crate::pull::Flight;
+use crate::reference::{Reference, Registries};
+use crate::registry::{self, Client};
+use crate::trash;
+use crate::unpack::Limits;
+
+/// An image that is wholly on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Digest of the configuration; two names for one image share it.
+    pub id: Digest,
+    /// Digest of the manifest, as `name@sha256:…` takes it.
+    pub manifest: Digest,
+    pub config: ImageConfig,
+    /// Uncompressed digests, bottom first.
+    pub layers: Vec<Digest>,
+    /// Compressed bytes of all layers.
+    pub size: u64,
+    #[serde(skip)]
+    pub(crate) store: PathBuf,
+}
+
+/// An image and the names by which it was pulled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub image: Image,
+    pub names: Vec<Reference>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("image store {dir} is in use by another process")]
+    InUse { dir: PathBuf },
+    #[error("image store {path} cannot be used")]
+    Disk { path: PathBuf, source: io::Error },
+    #[error("the registry client cannot be made")]
+    Client(#[source] registry::Error),
+}
+
+pub struct Store {
+    pub(crate) dir: PathBuf,
+    pub(crate) client: Client,
+    pub(crate) registries: Registries,
+    pub(crate) limits: Limits,
+    pub(crate) known: Mutex<Known>,
+    /// One download of a layer at a time, whichever images want it.
+    pub(crate) layer_locks: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    rooms: AtomicU64,
+    _lock: File,
+}
+
+#[derive(Default)]
+pub(crate) struct Known {
+    pub images: BTreeMap<Digest, Image>,
+    pub names: BTreeMap<Reference, Digest>,
+    pub flights: HashMap<Reference, Flight>,
+    /// Layers that a pull counts on, though no image names them yet.
+    pub pinned: BTreeMap<Digest, usize>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Name {
+    name: Reference,
+    image: Digest,
+}
+
+impl Store {
+    /// Opens or creates the store and clears what killed pulls left. Blocking.
+    pub fn open(dir: &Path, registries: Registries) -> Result<Arc<Store>, Error> {
+        Store::open_limited(dir, registries, Limits::default())
+    }
+
+    /// As `open`, with other caps on what a layer may hold.
+    pub fn open_limited(
+        dir: &Path,
+        registries: Registries,
+        limits: Limits,
+    ) -> Result<Arc<Store>, Error> {
+        let disk = |source| Error::Disk {
+            path: dir.to_owned(),
+            source,
+        };
+        for part in ["layers", "images", "names", "empty", "tmp"] {
+            fs::create_dir_all(dir.join(part)).map_err(disk)?;
+        }
+        // Layers hold setuid programs: nobody but root may reach them by path.
+        fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .map_err(disk)?;
+        let lock = File::create(dir.join("lock")).map_err(disk)?;
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(Error::InUse {
+                dir: dir.to_owned(),
+            });
+        }
+        trash::remove(&dir.join("tmp"))
+            .and_then(|()| fs::create_dir(dir.join("tmp")))
+            .map_err(disk)?;
+        let known = load(dir).map_err(disk)?;
+        let client = Client::new().map_err(Error::Client)?;
+        Ok(Arc::new(Store {
+            dir: dir.to_owned(),
+            client,
+            registries,
+            limits,
+            known: Mutex::new(known),
+            layer_locks: Mutex::default(),
+            rooms: AtomicU64::new(0),
+            _lock: lock,
+        }))
+    }
+
+    /// The image that `name` meant when it was last resolved, if it is here.
+    pub fn find(&self, name: &Reference) -> Option<Image> {
+        let known = self.known();
+        known
+            .names
+            .get(name)
+            .and_then(|id| known.images.get(id))
+            .cloned()
+    }
+
+    pub fn images(&self) -> Vec<Listed> {
+        let known = self.known();
+        let names = |id: &Digest| {
+            known
+                .names
+                .iter()
+                .filter(|(_, image)| *image == id)
+                .map(|(name, _)| name.clone())
+                .collect()
+        };
+        known
+            .images
+            .values()
+            .map(|image| Listed {
+                image: image.clone(),
+                names: names(&image.id),
+            })
+            .collect()
+    }
+
+    /// Removes every image that neither bears one of `names` nor is one of
+    /// `mounted`, and the layers that nothing needs any more. Blocking; returns
+    /// the images removed.
+    pub fn collect(
+        &self,
+        names: &BTreeSet<Reference>,
+        mounted: &BTreeSet<Digest>,
+    ) -> Result<Vec<Image>, Error> {
+        let (removed, garbage) = self.detach_unused(names, mounted)?;
+        for path in garbage {
+            trash::remove(&path).map_err(|source| Error::Disk { path, source })?;
+        }
+        Ok(removed)
+    }
+
+    /// Under the lock, so that no pull can count on a layer that is going: layers
+    /// only lose their name here, which is quick.
+    fn detach_unused(
+        &self,
+        names: &BTreeSet<Reference>,
+        mounted: &BTreeSet<Digest>,
+    ) -> Result<(Vec<Image>, Vec<PathBuf>), Error> {
+        let mut known = self.known();
+        let named = |id: &Digest| {
+            known
+                .names
+                .iter()
+                .any(|(name, image)| image == id && names.contains(name))
+        };
+        let unused = |image: &&Image| !mounted.contains(&image.id) && !named(&image.id);
+        let removed: Vec<Image> = known.images.values().filter(unused).cloned().collect();
+        for image in &removed {
+            known.images.remove(&image.id);
+            remove_file(&self.image_path(&image.id))?;
+        }
+        let orphans: Vec<Reference> = known
+            .names
+            .iter()
+            .filter(|(_, id)| !known.images.contains_key(*id))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in orphans {
+            known.names.remove(&name);
+            remove_file(&self.name_path(&name))?;
+        }
+        let needed: BTreeSet<&str> = known
+            .images
+            .values()
+            .flat_map(|i| &i.layers)
+            .chain(known.pinned.keys())
+            .map(Digest::hex)
+            .collect();
+        let mut garbage = Vec::new();
+        let layers = self.dir.join("layers");
+        let disk = |source| Error::Disk {
+            path: layers.clone(),
+            source,
+        };
+        for entry in fs::read_dir(&layers).map_err(disk)? {
+            let entry = entry.map_err(disk)?;
+            if entry
+                .file_name()
+                .to_str()
+                .is_none_or(|name| !needed.contains(name))
+            {
+                let room = self.room();
+                fs::rename(entry.path(), &room).map_err(disk)?;
+                garbage.push(room);
+            }
+        }
+        Ok((removed, garbage))
+    }
+
+    /// A fresh path under `tmp`.
+    pub(crate) fn room(&self) -> PathBuf {
+        self.dir
+            .join("tmp")
+            .join(self.rooms.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    pub(crate) fn layer_path(&self, diff_id: &Digest) -> PathBuf {
+        self.dir.join("layers").join(diff_id.hex())
+    }
+
+    fn image_path(&self, id: &Digest) -> PathBuf {
+        self.dir.join("images").join(format!("{}.json", id.hex()))
+    }
+
+    fn name_path(&self, name: &Reference) -> PathBuf {
+        self.dir.join("names").join(format!(
+            "{}.json",
+            Digest::of(name.to_string().as_bytes()).hex()
+        ))
+    }
+
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a whole image under a name. Its layers have their names already.
+    pub(crate) fn remember(&self, name: &Reference, image: &Image) -> io::Result<()> {
+        let mut known = self.known();
+        self.write(&self.image_path(&image.id), image)?;
+        self.write(
+            &self.name_path(name),
+            &Name {
+                name: name.clone(),
+                image: image.id.clone(),
+            },
+        )?;
+        known.images.insert(image.id.clone(), image.clone());
+        known.names.insert(name.clone(), image.id.clone());
+        Ok(())
+    }
+
+    fn write(&self, path: &Path, value: &impl Serialize) -> io::Result<()> {
+        let room = self.room();
+        let file = File::create(&room)?;
+        serde_json::to_writer(&file, value)?;
+        file.sync_all()?;
+        fs::rename(&room, path)?;
+        File::open(path.parent().unwrap_or(&self.dir))?.sync_all()
+    }
+}
+
+impl Image {
+    /// Lower directories for overlayfs, top first. A layer that occurs twice
+    /// counts at its higher place: overlayfs refuses repetition, and the upper
+    /// one hides the lower wholly.
+    pub fn lower_dirs(&self) -> Vec<PathBuf> {
+        let mut seen = BTreeSet::new();
+        let unique = self.layers.iter().rev().filter(|layer| seen.insert(*layer));
+        let mut lower: Vec<PathBuf> = unique
+            .map(|layer| self.store.join("layers").join(layer.hex()))
+            .collect();
+        if lower.is_empty() {
+            lower.push(self.store.join("empty"));
+        }
+        lower
+    }
+}
+
+/// Reads what is remembered; an image whose layers are not all there, and a name
+/// without an image, are forgotten.
+fn load(dir: &Path) -> io::Result<Known> {
+    let mut known = Known::default();
+    for mut image in read_all::<Image>(&dir.join("images"))? {
+        if image
+            .layers
+            .iter()
+            .all(|layer| dir.join("layers").join(layer.hex()).is_dir())
+        {
+            image.store = dir.to_owned();
+            known.images.insert(image.id.clone(), image);
+        }
+    }
+    for Name { name, image } in read_all(&dir.join("names"))? {
+        if known.images.contains_key(&image) {
+            known.names.insert(name, image);
+        }
+    }
+    Ok(known)
+}
+
+fn read_all<T: for<'de> Deserialize<'de>>(dir: &Path) -> io::Result<Vec<T>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        match serde_json::from_slice(&fs::read(&path)?) {
+            Ok(value) => all.push(value),
+            Err(error) => {
+                tracing::warn!("Forgot {}, which cannot be read: {error}", path.display());
+                fs::remove_file(&path)?;
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn remove_file(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Disk {
+            path: path.to_owned(),
+            source: error,
+        }),
+        _ => Ok(()),
+    }
+}

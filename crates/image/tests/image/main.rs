@@ -1,0 +1,8 @@
+//! The crate against a real registry, a real kernel and real builders.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod building;
+mod common;
+mod layers;
+mod pulling;
+mod roots;

@@ -1,0 +1,151 @@
+//! What the master is told: of each subject the newest level, made from what was observed. The
+//! [`crate::Outbox`] drops what it already told.
+
+use std::collections::BTreeSet;
+
+use model::ids::{InstanceId, VolumeId};
+use model::instance::{Exit, Health, Rung};
+use model::sighting::Subject;
+use model::volume::VolumeOrder;
+use model::{Assignment, InstanceLevel, Level, VolumeLevel};
+
+use crate::action::Action;
+use crate::converge::waits_for;
+use crate::observed::{Local, Observed, Stage};
+use crate::volume;
+
+/// The level of every instance and volume that there is anything to say of.
+pub fn levels(assignment: &Assignment, observed: &Observed) -> Vec<Level> {
+    let volumes: BTreeSet<&VolumeId> = assignment
+        .volumes
+        .keys()
+        .chain(observed.volumes.keys())
+        .collect();
+    let instances: BTreeSet<&InstanceId> = assignment
+        .instances
+        .keys()
+        .chain(observed.instances.keys())
+        .collect();
+    let of_volumes = volumes.into_iter().filter_map(|id| {
+        of_volume(id, assignment, observed).map(|level| Level::Volume(id.clone(), level))
+    });
+    let of_instances = instances.into_iter().filter_map(|id| {
+        of_instance(*id, assignment, observed).map(|level| Level::Instance(*id, level))
+    });
+    of_volumes.chain(of_instances).collect()
+}
+
+/// `None`: nothing has happened to it yet.
+pub fn of_instance(
+    id: InstanceId,
+    assignment: &Assignment,
+    observed: &Observed,
+) -> Option<InstanceLevel> {
+    let none = Local::default();
+    let local = observed.instances.get(&id).unwrap_or(&none);
+    let subject = Subject::Instance(id);
+    let flight = observed.in_flight.get(&subject).map(|f| &f.action);
+    let failure = observed.failures.get(&subject);
+    let rung = rung(local, flight, failure.map(|f| &f.action));
+    let mut level = InstanceLevel {
+        rung,
+        health: Health::Unknown,
+        detail: None,
+        exit: exit(&local.stage).cloned(),
+    };
+    if rung == Rung::Running {
+        level.health = local.health;
+    }
+    // A retry does not change the words back and forth: each change is written to the log.
+    level.detail = match (failure, flight) {
+        (Some(failure), None) => Some(failure.why.clone()),
+        (Some(failure), Some(flight)) if failure.action == *flight => Some(failure.why.clone()),
+        (_, Some(flight)) => Some(flight.verb().to_owned()),
+        (None, None) => waiting(id, local, assignment, observed),
+    };
+    (rung > Rung::Placed || level.detail.is_some()).then_some(level)
+}
+
+fn rung(local: &Local, flight: Option<&Action>, failed: Option<&Action>) -> Rung {
+    let doing = |is: fn(&Action) -> bool| flight.is_some_and(is) || failed.is_some_and(is);
+    let is_down = |a: &Action| matches!(a, Action::Stop { .. } | Action::Kill { .. });
+    let is_create = |a: &Action| matches!(a, Action::Create { .. });
+    match &local.stage {
+        Stage::Nothing if doing(Action::climbs) => Rung::Preparing,
+        Stage::Nothing => Rung::Placed,
+        Stage::Pulled | Stage::Rooted | Stage::Attached if doing(is_create) => Rung::Starting,
+        Stage::Pulled | Stage::Rooted | Stage::Attached => Rung::Preparing,
+        Stage::Created { .. } | Stage::Running { .. }
+            if local.stopping.is_some() || doing(is_down) =>
+        {
+            Rung::Stopping
+        }
+        Stage::Created { .. } => Rung::Starting,
+        Stage::Running { .. } => Rung::Running,
+        Stage::Ended(_) => Rung::Ended,
+        Stage::Removed(_) => Rung::Gone,
+    }
+}
+
+fn exit(stage: &Stage) -> Option<&Exit> {
+    match stage {
+        Stage::Ended(exit) => Some(exit),
+        Stage::Removed(exit) => exit.as_ref(),
+        _ => None,
+    }
+}
+
+/// What an instance that could be created waits for.
+fn waiting(
+    id: InstanceId,
+    local: &Local,
+    assignment: &Assignment,
+    observed: &Observed,
+) -> Option<String> {
+    if !matches!(local.stage, Stage::Rooted | Stage::Attached) {
+        return None;
+    }
+    let assigned = assignment.instances.get(&id)?;
+    match assigned.goal {
+        model::Goal::Prepare => Some("prepared".to_owned()),
+        model::Goal::Run => waits_for(assigned, assignment, observed)
+            .map(|volume| format!("waiting for volume {volume}")),
+        model::Goal::Stop { .. } => None,
+    }
+}
+
+/// `None`: it is not there yet, or not any more and nobody asks.
+pub fn of_volume(
+    id: &VolumeId,
+    assignment: &Assignment,
+    observed: &Observed,
+) -> Option<VolumeLevel> {
+    let order = assignment.volumes.get(id);
+    let local = observed.volumes.get(id).copied().unwrap_or_default();
+    let failure = observed.failures.get(&Subject::Volume(id.clone()));
+    let refusal = order.and_then(|order| volume::judge(order, local, volume::Use::default()).err());
+    let trouble = failure
+        .map(|failure| failure.why.clone())
+        .or_else(|| refusal.map(|refusal| refusal.to_string()));
+    match (local.file, order) {
+        (Some(file), _) => Some(VolumeLevel {
+            role: Some(file.role),
+            generation: file.generation,
+            trouble,
+        }),
+        // That nothing is left is the answer to a removal, under the removal's generation.
+        (None, Some(VolumeOrder::Remove { generation })) => Some(VolumeLevel {
+            role: None,
+            generation: *generation,
+            trouble,
+        }),
+        (None, Some(VolumeOrder::Live { generation, .. })) => {
+            trouble.is_some().then_some(VolumeLevel {
+                role: None,
+                generation: *generation,
+                trouble,
+            })
+        }
+        (None, None) => None,
+    }
+}

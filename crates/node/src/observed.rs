@@ -1,0 +1,154 @@
+//! What the agent saw and did: everything that [`crate::converge`] decides from besides the
+//! assignment. The agent writes it, and builds it anew from the disk and the kernel when it
+//! starts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::ids::{Epoch, InstanceId, Revision, VolumeId};
+use model::instance::{Exit, ExitStatus, Health};
+use model::sighting::Subject;
+use model::volume::RoleFile;
+use model::{Assignment, Time};
+
+use crate::action::Action;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    pub link: Link,
+    /// The directory that network and names follow.
+    pub directory: Revision,
+    pub instances: BTreeMap<InstanceId, Local>,
+    pub volumes: BTreeMap<VolumeId, LocalVolume>,
+    pub in_flight: BTreeMap<Subject, InFlight>,
+    /// The newest failure of each subject whose last action failed.
+    pub failures: BTreeMap<Subject, Failure>,
+}
+
+/// How far the agent is with the master.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    #[default]
+    Down,
+    /// Welcomed; the assignment at hand is an earlier session's.
+    Joined { epoch: Epoch },
+    /// The assignment at hand is this session's.
+    Assigned { epoch: Epoch },
+}
+
+impl Link {
+    pub fn is_assigned(self) -> bool {
+        matches!(self, Self::Assigned { .. })
+    }
+}
+
+/// One instance on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Local {
+    pub stage: Stage,
+    pub health: Health,
+    /// When the stop signal was sent.
+    pub stopping: Option<Time>,
+    /// The master has acknowledged the newest level ([`crate::Outbox::is_settled`]).
+    pub reported: bool,
+}
+
+/// How far an instance is on this node: what an action has completed, or a process has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    #[default]
+    Nothing,
+    /// Its image is here.
+    Pulled,
+    /// Its root filesystem is mounted.
+    Rooted,
+    /// Its network namespace has its addresses.
+    Attached,
+    /// Its process waits at the door.
+    Created {
+        pid: u32,
+    },
+    Running {
+        pid: u32,
+        since: Time,
+    },
+    Ended(Exit),
+    /// Nothing is left of it; how it ended, if it ran.
+    Removed(Option<Exit>),
+}
+
+impl Stage {
+    /// Whether it has a process.
+    pub fn is_alive(&self) -> bool {
+        matches!(self, Self::Created { .. } | Self::Running { .. })
+    }
+}
+
+/// One volume's copy on this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalVolume {
+    /// `None`: no copy.
+    pub file: Option<RoleFile>,
+    /// Mounted.
+    pub open: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    pub action: Action,
+    pub since: Time,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub action: Action,
+    /// In the words of whoever failed.
+    pub why: String,
+    /// How often in a row.
+    pub times: u32,
+    pub retry_at: Time,
+}
+
+impl Observed {
+    /// Counts these as ended, and nothing of them as left running: the machine has booted since.
+    pub fn count_as_over(&mut self, over: &BTreeSet<InstanceId>) {
+        for id in over {
+            let local = self.instances.entry(*id).or_default();
+            if !matches!(local.stage, Stage::Ended(_) | Stage::Removed(_)) {
+                *local = Local {
+                    stage: Stage::Ended(unknown_exit()),
+                    ..Local::default()
+                };
+            }
+        }
+    }
+
+    /// Forgets instances of which nothing is left and that nobody assigns any more, and failures
+    /// of subjects that are no more.
+    pub fn forget(&mut self, assignment: &Assignment) {
+        self.instances.retain(|id, local| {
+            assignment.instances.contains_key(id) || !matches!(local.stage, Stage::Removed(_))
+        });
+        let Self {
+            instances,
+            volumes,
+            failures,
+            ..
+        } = self;
+        failures.retain(|subject, _| match subject {
+            Subject::Instance(id) => {
+                instances.contains_key(id) || assignment.instances.contains_key(id)
+            }
+            Subject::Volume(id) => volumes.contains_key(id) || assignment.volumes.contains_key(id),
+            Subject::Node(_) => false,
+        });
+    }
+}
+
+/// The exit of what ended while nobody who could have seen it was alive.
+pub fn unknown_exit() -> Exit {
+    Exit {
+        status: ExitStatus::Unknown,
+        out_of_memory: false,
+        last_line: None,
+    }
+}

@@ -1,0 +1,48 @@
+//! Walks from many seeds: every invariant holds after every event, and everything settles. A
+//! seed that fails is printed with its transcript; `SEED=n` walks that one alone, `SEEDS=n` so
+//! many. The seeds are dealt out to several tests so that they use several cores.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the crate touches nothing; its test is told seeds by the environment"
+)]
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn walk(hand: u64) {
+    let hands = 4;
+    let seeds = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SEEDS").unwrap_or(5000),
+    };
+    for seed in seeds.filter(|seed| seed % hands == hand) {
+        let broken = sim::walk::walk(seed).err();
+        assert!(
+            broken.is_none(),
+            "{}(SEED={seed} walks it alone)",
+            broken.map(|broken| broken.to_string()).unwrap_or_default()
+        );
+    }
+}
+
+#[test]
+fn every_first_of_four_walks_settles() {
+    walk(0);
+}
+
+#[test]
+fn every_second_of_four_walks_settles() {
+    walk(1);
+}
+
+#[test]
+fn every_third_of_four_walks_settles() {
+    walk(2);
+}
+
+#[test]
+fn every_fourth_of_four_walks_settles() {
+    walk(3);
+}

@@ -1,0 +1,117 @@
+//! Checkpoint files: a state's records in parts of at most 1 MiB (the limit that other stores
+//! put on a value), each with its length and checksum, written beside the log and renamed into
+//! place when whole.
+
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use model::records::Record;
+use model::{Revision, State, fingerprint};
+
+use crate::codec::{self, CodecError};
+use crate::log::LogError;
+
+const PART: usize = 1 << 20;
+
+/// `checkpoint-<revision, 20 digits>`.
+fn path_of(dir: &Path, revision: Revision) -> PathBuf {
+    dir.join(format!("checkpoint-{:020}", revision.0))
+}
+
+fn fault(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LogError {
+    let path = path.to_owned();
+    move |source| LogError::File {
+        doing,
+        path,
+        source,
+    }
+}
+
+/// Writes the checkpoint of `state` and removes older ones.
+pub fn write(dir: &Path, state: &State) -> Result<(), LogError> {
+    let path = path_of(dir, state.revision);
+    let temporary = path.with_extension("tmp");
+    let mut file = BufWriter::new(File::create(&temporary).map_err(fault("create", &temporary))?);
+    let mut part = Vec::with_capacity(PART);
+    for record in state.records() {
+        let line = codec::encode_record(&record);
+        if !part.is_empty() && part.len() + line.len() + 1 > PART {
+            write_part(&mut file, &part).map_err(fault("write", &temporary))?;
+            part.clear();
+        }
+        part.extend_from_slice(&line);
+        part.push(b'\n');
+    }
+    write_part(&mut file, &part)
+        .and_then(|()| write_part(&mut file, &[]))
+        .and_then(|()| file.flush())
+        .and_then(|()| file.get_ref().sync_all())
+        .and_then(|()| fs::rename(&temporary, &path))
+        .and_then(|()| File::open(dir)?.sync_all())
+        .map_err(fault("write", &path))?;
+    for (revision, old) in list(dir)? {
+        if revision < state.revision {
+            fs::remove_file(&old).map_err(fault("remove", &old))?;
+        }
+    }
+    Ok(())
+}
+
+/// A part: length, checksum, bytes. An empty part ends the file.
+fn write_part(file: &mut impl Write, part: &[u8]) -> std::io::Result<()> {
+    file.write_all(&(part.len() as u64).to_le_bytes())?;
+    file.write_all(&fingerprint::of(&part).to_le_bytes())?;
+    file.write_all(part)
+}
+
+/// The checkpoints in `dir`, oldest first.
+fn list(dir: &Path) -> Result<Vec<(Revision, PathBuf)>, LogError> {
+    let mut found: Vec<_> = fs::read_dir(dir)
+        .map_err(fault("list", dir))?
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let digits = path.file_name()?.to_str()?.strip_prefix("checkpoint-")?;
+            Some((Revision(digits.parse().ok()?), path.clone()))
+        })
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+/// The newest checkpoint in `dir`.
+pub fn read_latest(dir: &Path) -> Result<Option<State>, LogError> {
+    let Some((revision, path)) = list(dir)?.pop() else {
+        return Ok(None);
+    };
+    let file = File::open(&path).map_err(fault("open", &path))?;
+    let length = file.metadata().map_err(fault("read", &path))?.len();
+    let mut file = BufReader::new(file);
+    let mut records: Vec<Record> = Vec::new();
+    let damaged = |source| LogError::Checkpoint {
+        path: path.clone(),
+        source,
+    };
+    loop {
+        let mut word = [0; 8];
+        file.read_exact(&mut word).map_err(fault("read", &path))?;
+        let size = u64::from_le_bytes(word);
+        file.read_exact(&mut word).map_err(fault("read", &path))?;
+        if size > length {
+            return Err(damaged(CodecError::Short {
+                missing: size - length,
+            }));
+        }
+        let mut part = vec![0; size as usize];
+        file.read_exact(&mut part).map_err(fault("read", &path))?;
+        if fingerprint::of(&part.as_slice()) != u64::from_le_bytes(word) {
+            return Err(damaged(CodecError::Damaged));
+        }
+        if part.is_empty() {
+            return Ok(Some(State::restore(records, revision)));
+        }
+        for line in part.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+            records.push(codec::decode_record(line).map_err(damaged)?);
+        }
+    }
+}
