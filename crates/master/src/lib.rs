@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::state::Settings;
-use model::{Epoch, Millis, NodeId, Time};
+use model::{Directory, Epoch, Millis, NodeId, Time};
 use planner::request;
 use protocol::Listener;
 use protocol::trust::Authority;
@@ -140,6 +140,11 @@ impl Master {
             .await?;
         let Ok(expires) = expires;
         Ok((token.to_string(), expires))
+    }
+
+    /// Who has which address and name.
+    pub fn directory(&self) -> Directory {
+        planner::derive::directory(&self.store.state())
     }
 
     /// Asks a node's agent something on behalf of a client.

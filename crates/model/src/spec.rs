@@ -127,24 +127,6 @@ pub struct DockerOptions {
     pub log_tag: Option<String>,
 }
 
-/// The capabilities that Docker gives to every container, without `CAP_`.
-pub const DOCKER_CAPABILITIES: [&str; 14] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
-
 impl DockerOptions {
     /// The kernel's own bound of processes.
     pub const PIDS_MAX: u32 = 4_194_304;
@@ -419,26 +401,6 @@ impl AppSpec {
             Container::Image(image) => Some(image),
             Container::None | Container::Mesos => None,
         }
-    }
-
-    /// What the spec asks for that an agent must allow by name (`[agent] allow`): directories of
-    /// the node, `privileged`, and capabilities beyond Docker's own.
-    pub fn needs_allowed(&self) -> Vec<String> {
-        let paths = self.mounts.iter().filter_map(|mount| match &mount.source {
-            MountSource::Host(path) => Some(path.clone()),
-            MountSource::Volume { .. } => None,
-        });
-        let image = self.image();
-        let privileged = image.filter(|image| image.privileged);
-        let capabilities = image.into_iter().flat_map(|image| &image.options.cap_add);
-        paths
-            .chain(privileged.map(|_| "privileged".to_owned()))
-            .chain(
-                capabilities
-                    .filter(|name| !DOCKER_CAPABILITIES.contains(&name.as_str()))
-                    .cloned(),
-            )
-            .collect()
     }
 
     /// Whether the two differ in nothing but the number of instances.

@@ -12,7 +12,10 @@ use crate::tally::Tally;
 use crate::wish::Wish;
 
 /// In a large cluster the best of this many nodes is good enough.
-const ENOUGH: usize = 32;
+const ENOUGH: usize = 8;
+
+/// Up to this many nodes, all are compared.
+const FEW: usize = 128;
 
 /// Why there is no place now; what must change before another try is worth it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +74,7 @@ fn best<'a>(
     nodes: impl Iterator<Item = &'a NodeRecord>,
 ) -> Option<&'a NodeRecord> {
     let app = state.app(&wish.app);
-    let enough = match state.node_count() <= 4 * ENOUGH {
+    let enough = match state.node_count() <= FEW {
         true => usize::MAX,
         false => ENOUGH,
     };

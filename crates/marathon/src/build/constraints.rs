@@ -1,10 +1,13 @@
 //! Constraints: operators, their values, and regular expressions that must compile.
 
 use model::spec::{Constraint, Operator};
-use regex::Regex;
+use regex::RegexBuilder;
 
 use crate::fault::{Faults, did_you_mean};
 use crate::shape::{App, Word};
+
+/// Bytes of a compiled expression; the scheduler holds it to the same.
+const SIZE_MAX: usize = 1 << 20;
 
 const OPERATORS: [(&str, Operator); 7] = [
     ("UNIQUE", Operator::Unique),
@@ -84,7 +87,8 @@ fn check_value(operator: Operator, name: &str, value: Option<&str>) -> Result<()
 /// Java's expressions have what ours, which always end in linear time, have not.
 fn expression(name: &str, pattern: &str) -> Result<(), String> {
     // Alone first: "a)|(b" compiles only in the brackets that make it a full match.
-    let compiled = Regex::new(pattern).and_then(|_| Regex::new(&format!("^(?:{pattern})$")));
+    let compile = |text: &str| RegexBuilder::new(text).size_limit(SIZE_MAX).build();
+    let compiled = compile(pattern).and_then(|_| compile(&format!("^(?:{pattern})$")));
     let Err(error) = compiled else {
         return Ok(());
     };

@@ -209,7 +209,6 @@ fn every_parameter_that_is_done_reaches_the_options() {
     );
     assert!(made.mounts[1].read_only);
     assert_eq!(made.ports[0].host, HostPort::Fixed(5432));
-    assert_eq!(made.needs_allowed(), ["/etc/x", "NET_ADMIN"]);
     assert_eq!(
         made.image().unwrap().parameters.len(),
         pairs.len(),
@@ -237,7 +236,6 @@ fn volumes_are_named_by_flocker_path_or_externally() {
         ]
     );
     assert!(made.mounts[1].read_only);
-    assert_eq!(made.needs_allowed(), ["/etc/ssl"]);
     assert_eq!(rendered("/x", &made)["unreachableStrategy"], "disabled");
 }
 

@@ -335,6 +335,11 @@ impl State {
     pub(super) fn put_node(&mut self, node: NodeRecord) {
         self.node_names.insert(node.machine.name.clone(), node.id);
         self.addresses.insert(node.overlay, None);
+        // Beyond the subnet's first 256, nodes' addresses come from the same search.
+        let reserved = u32::from(self.settings.subnet.0).saturating_add(256);
+        if u32::from(node.overlay) >= reserved {
+            self.last_address = Some(node.overlay);
+        }
         self.nodes.put(node.id.0, node);
     }
 

@@ -1,0 +1,364 @@
+//! `/v2/apps` and everything below it.
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use marathon::query::{Embed, Filter, Selector};
+use marathon::{Update, Violation, render};
+use model::{AppId, AppSpec, Draft, Version};
+use planner::request::{self, Accepted, Force, Refusal};
+use serde_json::json;
+
+use crate::Context;
+use crate::answer::{self, Answer, Failure};
+use crate::marathon::{tasks, views};
+use crate::query::Query;
+
+/// What a path below `/v2/apps/` means.
+pub enum Target {
+    App(AppId),
+    /// `GROUP/*`: the apps of a group.
+    Group(String),
+    Restart(AppId),
+    Tasks(AppId),
+    Task(AppId, String),
+    Versions(AppId),
+    Version(AppId, Version),
+}
+
+impl Target {
+    pub fn parse(path: &str) -> Result<Self, Failure> {
+        let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
+        let app = |segments: &[&str]| {
+            let text = segments.join("/");
+            AppId::parse(&text)
+                .map_err(|_| Failure::not_found(format!("App '/{text}' does not exist")))
+        };
+        match segments.as_slice() {
+            [group @ .., "*"] => Ok(Self::Group(format!("/{}", group.join("/")))),
+            [of @ .., "restart"] => Ok(Self::Restart(app(of)?)),
+            [of @ .., "tasks"] => Ok(Self::Tasks(app(of)?)),
+            [of @ .., "tasks", task] => Ok(Self::Task(app(of)?, (*task).to_owned())),
+            [of @ .., "versions"] => Ok(Self::Versions(app(of)?)),
+            [of @ .., "versions", version] => {
+                let version = version
+                    .parse()
+                    .map_err(|e: model::time::ParseTime| Failure::bad_request(e.to_string()))?;
+                Ok(Self::Version(app(of)?, version))
+            }
+            of => Ok(Self::App(app(of)?)),
+        }
+    }
+}
+
+pub async fn list(State(context): State<Context>, query: Query) -> Answer {
+    let label = query.get("label").map(Selector::parse).transpose();
+    let filter = Filter {
+        cmd: query.get("cmd").map(str::to_owned),
+        id: query.get("id").map(str::to_owned),
+        label: label.map_err(|fault| Failure::bad_request(fault.to_string()))?,
+    };
+    let embed = Embed::parse(query.all("embed"));
+    let state = context.master.store().state();
+    let apps: Vec<_> = state
+        .apps()
+        .filter(|app| filter.matches(&app.id, &app.spec))
+        .map(|app| views::app(&state, app, embed))
+        .collect();
+    Ok(answer::json(json!({ "apps": apps })))
+}
+
+pub async fn read(
+    State(context): State<Context>,
+    Path(path): Path<String>,
+    query: Query,
+) -> Answer {
+    let state = context.master.store().state();
+    let find = |id: &AppId| {
+        let found = state.app(id);
+        found.ok_or_else(|| Failure::Refusal(Refusal::NoApp(id.clone()), state.cluster))
+    };
+    match Target::parse(&path)? {
+        Target::App(id) => {
+            let embed = Embed {
+                task_stats: query.all("embed").any(|e| e.ends_with("taskStats")),
+                ..views::WHOLE
+            };
+            Ok(answer::json(
+                json!({ "app": views::app(&state, find(&id)?, embed) }),
+            ))
+        }
+        Target::Group(group) => {
+            let inside = |id: &AppId| {
+                group == "/"
+                    || id
+                        .as_str()
+                        .strip_prefix(&group)
+                        .is_some_and(|rest| rest.starts_with('/'))
+            };
+            let embed = Embed::parse(query.all("embed"));
+            let apps = state.apps().filter(|app| inside(&app.id));
+            let apps: Vec<_> = apps.map(|app| views::app(&state, app, embed)).collect();
+            Ok(answer::json(json!({ "*": apps })))
+        }
+        Target::Tasks(id) => Ok(answer::json(
+            json!({ "tasks": views::tasks(&state, find(&id)?) }),
+        )),
+        Target::Versions(id) => {
+            let app = find(&id)?;
+            let older = app.history.iter().rev().map(|(version, _)| *version);
+            Ok(answer::json(render::versions(
+                std::iter::once(app.version).chain(older),
+            )))
+        }
+        Target::Version(id, version) => {
+            let spec = spec_of(&state, &id, version)?;
+            Ok(answer::json(render::definition(&id, &spec, version)))
+        }
+        Target::Restart(_) | Target::Task(..) => Err(not_here()),
+    }
+}
+
+fn not_here() -> Failure {
+    Failure::Other(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this method is not possible here".to_owned(),
+    )
+}
+
+fn spec_of(state: &model::State, id: &AppId, version: Version) -> Result<AppSpec, Failure> {
+    let app = state.app(id);
+    let app = app.ok_or_else(|| Failure::Refusal(Refusal::NoApp(id.clone()), state.cluster))?;
+    let current = std::iter::once((app.version, &app.spec));
+    let older = app.history.iter().map(|(version, spec)| (*version, spec));
+    current
+        .chain(older)
+        .find(|(of, _)| *of == version)
+        .map(|(_, spec)| spec.as_ref().clone())
+        .ok_or_else(|| Failure::NoVersion {
+            app: id.to_string(),
+            version,
+        })
+}
+
+/// `POST /v2/apps`: a new app.
+pub async fn create(State(context): State<Context>, query: Query, body: Bytes) -> Answer {
+    let update = marathon::parse_app(&body)?;
+    let id = update.id()?.ok_or_else(missing_id)?;
+    let force = Force::from(query.flag("force", false));
+    let app = id.clone();
+    let done = change(&context, move |draft| {
+        let spec = marathon::merge(&app, None, &update, false).map_err(Failure::Violations)?;
+        accept(draft, |draft| request::post_app(draft, app, spec, force))
+    })
+    .await?;
+    created(&context, &id, &done)
+}
+
+fn missing_id() -> Failure {
+    let violation = Violation {
+        path: "/id".to_owned(),
+        errors: vec!["must not be empty".to_owned()],
+    };
+    Failure::from(violation)
+}
+
+/// `201` with the app, as Marathon answers a creation.
+fn created(context: &Context, id: &AppId, accepted: &Accepted) -> Answer {
+    let state = context.master.store().state();
+    let deployment = accepted.deployment.uuid(state.cluster);
+    let Some(app) = state.app(id) else {
+        return Ok(answer::deployment(
+            StatusCode::CREATED,
+            accepted,
+            state.cluster,
+        ));
+    };
+    let mut view = views::app(&state, app, Embed::default());
+    view.deployments = vec![deployment.clone()];
+    let body = axum::Json(view);
+    let location = [(header::LOCATION, id.to_string())];
+    let response = (StatusCode::CREATED, location, body).into_response();
+    let response = answer::with_warnings(response, &marathon::warnings(&app.spec));
+    Ok(answer::with_deployment(response, &deployment))
+}
+
+/// Runs one request as one transaction.
+pub async fn change<R: Send + 'static>(
+    context: &Context,
+    decide: impl FnOnce(&mut Draft) -> Result<R, Failure> + Send + 'static,
+) -> Result<R, Failure> {
+    context.master.store().write(decide).await?
+}
+
+/// Words a refusal with what only the state knows.
+pub fn accept<R>(
+    draft: &mut Draft,
+    request: impl FnOnce(&mut Draft) -> Result<R, Refusal>,
+) -> Result<R, Failure> {
+    let cluster = draft.state().cluster;
+    request(draft).map_err(|refusal| Failure::Refusal(refusal, cluster))
+}
+
+/// How an update is laid over what is there.
+#[derive(Clone, Copy)]
+struct Mode {
+    partial: bool,
+    /// PATCH only: the app must be there.
+    existing: bool,
+    force: Force,
+}
+
+impl Mode {
+    fn of(query: &Query, existing: bool) -> Self {
+        Self {
+            partial: existing || query.flag("partialUpdate", true),
+            existing,
+            force: Force::from(query.flag("force", false)),
+        }
+    }
+}
+
+/// The spec that an update asks for: merged, replaced, or taken from an earlier version.
+fn wanted(draft: &Draft, id: &AppId, update: &Update, mode: Mode) -> Result<AppSpec, Failure> {
+    let state = draft.state();
+    let current = state.app(id).filter(|app| !app.removing);
+    if mode.existing && current.is_none() {
+        return Err(Failure::Refusal(Refusal::NoApp(id.clone()), state.cluster));
+    }
+    match update.rollback() {
+        Some(version) if current.is_some() => spec_of(state, id, version?),
+        _ => marathon::merge(
+            id,
+            current.map(|app| app.spec.as_ref()),
+            update,
+            mode.partial,
+        )
+        .map_err(Failure::Violations),
+    }
+}
+
+pub async fn put(context: State<Context>, path: Path<String>, query: Query, body: Bytes) -> Answer {
+    update_one(context.0, &path, Mode::of(&query, false), body).await
+}
+
+pub async fn patch(
+    context: State<Context>,
+    path: Path<String>,
+    query: Query,
+    body: Bytes,
+) -> Answer {
+    update_one(context.0, &path, Mode::of(&query, true), body).await
+}
+
+async fn update_one(context: Context, path: &str, mode: Mode, body: Bytes) -> Answer {
+    let Target::App(id) = Target::parse(path)? else {
+        return Err(not_here());
+    };
+    let update = marathon::parse_app(&body)?;
+    if update
+        .id()?
+        .is_some_and(|given| given != id && given.name() != id.as_str().trim_start_matches('/'))
+    {
+        let error = format!("differs from the path's, {id}");
+        return Err(Violation {
+            path: "/id".to_owned(),
+            errors: vec![error],
+        }
+        .into());
+    }
+    let app = id.clone();
+    let (done, warnings) = change(&context, move |draft| {
+        let spec = wanted(draft, &app, &update, mode)?;
+        let warnings = marathon::warnings(&spec);
+        let done = accept(draft, |draft| {
+            request::put_app(draft, app, spec, mode.force)
+        })?;
+        Ok((done, warnings))
+    })
+    .await?;
+    let status = if done.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let cluster = context.master.store().state().cluster;
+    Ok(answer::with_warnings(
+        answer::deployment(status, &done, cluster),
+        &warnings,
+    ))
+}
+
+pub async fn put_many(context: State<Context>, query: Query, body: Bytes) -> Answer {
+    update_many(context.0, Mode::of(&query, false), body).await
+}
+
+pub async fn patch_many(context: State<Context>, query: Query, body: Bytes) -> Answer {
+    update_many(context.0, Mode::of(&query, true), body).await
+}
+
+async fn update_many(context: Context, mode: Mode, body: Bytes) -> Answer {
+    let updates = marathon::parse_apps(&body)?;
+    let mut named = Vec::with_capacity(updates.len());
+    for update in updates {
+        named.push((update.id()?.ok_or_else(missing_id)?, update));
+    }
+    let (done, warnings) = change(&context, move |draft| {
+        let (mut apps, mut warnings) = (Vec::new(), Vec::new());
+        for (id, update) in &named {
+            let spec = wanted(draft, id, update, mode)?;
+            warnings.extend(marathon::warnings(&spec));
+            apps.push((id.clone(), spec));
+        }
+        let done = accept(draft, |draft| request::put_apps(draft, apps, mode.force))?;
+        Ok((done, warnings))
+    })
+    .await?;
+    let cluster = context.master.store().state().cluster;
+    Ok(answer::with_warnings(
+        answer::deployment(StatusCode::OK, &done, cluster),
+        &warnings,
+    ))
+}
+
+/// `POST …/restart`.
+pub async fn act(context: State<Context>, Path(path): Path<String>, query: Query) -> Answer {
+    let Target::Restart(id) = Target::parse(&path)? else {
+        return Err(not_here());
+    };
+    let force = Force::from(query.flag("force", false));
+    deploy(&context, move |draft| {
+        request::restart_app(draft, &id, force)
+    })
+    .await
+}
+
+/// `DELETE` of an app, or of its tasks.
+pub async fn remove(context: State<Context>, Path(path): Path<String>, query: Query) -> Answer {
+    match Target::parse(&path)? {
+        // Marathon's default for this one request is to force.
+        Target::App(id) => {
+            let force = Force::from(query.flag("force", true));
+            deploy(&context, move |draft| {
+                request::remove_app(draft, &id, force)
+            })
+            .await
+        }
+        Target::Tasks(id) => tasks::kill_of_app(&context, id, None, &query).await,
+        Target::Task(id, task) => tasks::kill_of_app(&context, id, Some(task), &query).await,
+        Target::Group(_) | Target::Restart(_) | Target::Versions(_) | Target::Version(..) => {
+            Err(not_here())
+        }
+    }
+}
+
+/// A request that is answered with its deployment.
+pub async fn deploy(
+    context: &Context,
+    request: impl FnOnce(&mut Draft) -> Result<Accepted, Refusal> + Send + 'static,
+) -> Answer {
+    let done = change(context, move |draft| accept(draft, request)).await?;
+    let cluster = context.master.store().state().cluster;
+    Ok::<Response, _>(answer::deployment(StatusCode::OK, &done, cluster))
+}

@@ -1,0 +1,305 @@
+//! The bodies under `/tandem/v1`, as Rust types: what `--json` prints.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use model::instance::ExitStatus;
+use model::{Goal, Health, Presence, Rung, State};
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    pub version: String,
+    pub cluster: String,
+    pub epoch: u64,
+    pub nodes: NodeCounts,
+    pub apps: usize,
+    pub instances: usize,
+    pub waiting: Vec<Queued>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct NodeCounts {
+    pub total: usize,
+    pub here: usize,
+}
+
+/// Amounts: cpus, and MiB of memory and disk.
+#[derive(Debug, Serialize)]
+pub struct Amounts {
+    pub cpus: f64,
+    pub mem: f64,
+    pub disk: f64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    pub name: String,
+    pub hostname: String,
+    pub address: Ipv4Addr,
+    pub overlay: Ipv4Addr,
+    /// `here` or `lost`.
+    pub presence: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Whether its agent has a session now.
+    pub session: bool,
+    pub draining: bool,
+    pub resources: Amounts,
+    pub used: Amounts,
+    pub attributes: BTreeMap<String, String>,
+    pub instances: usize,
+    pub joined: String,
+    pub version: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Instance {
+    pub id: String,
+    pub task: String,
+    pub app: String,
+    pub slot: u32,
+    pub node: String,
+    pub hostname: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
+    pub ports: Vec<PublishedPort>,
+    /// `run`, `prepare` or `stop`.
+    pub goal: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    pub rung: &'static str,
+    pub health: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
+    pub version: String,
+    pub placed_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct PublishedPort {
+    pub host: u16,
+    pub container: u16,
+    pub protocol: &'static str,
+}
+
+/// One of `code`, `signal`, `reason`, or `unknown`.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exit {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
+    pub out_of_memory: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_line: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Queued {
+    pub app: String,
+    /// Instances that are wanted and not placed.
+    pub missing: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    pub reasons: Vec<String>,
+    pub nodes: Vec<NodeReasons>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct NodeReasons {
+    pub node: String,
+    pub reasons: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Volume {
+    pub name: String,
+    /// MiB.
+    pub size: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
+    pub generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+    pub copies: Vec<VolumeCopy>,
+    pub removing: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub struct VolumeCopy {
+    pub node: String,
+    pub role: String,
+    pub generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Token {
+    pub token: String,
+    pub expires: String,
+}
+
+impl From<model::Resources> for Amounts {
+    fn from(resources: model::Resources) -> Self {
+        Self {
+            cpus: resources.cpus.as_f64(),
+            mem: resources.mem.as_f64(),
+            disk: resources.disk.as_f64(),
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn of(node: &model::NodeRecord, session: bool) -> Self {
+        let machine = &node.machine;
+        let (presence, since) = match node.presence {
+            Presence::Here => ("here", None),
+            Presence::Lost { since } => ("lost", Some(since.to_string())),
+        };
+        Self {
+            name: machine.name.clone(),
+            hostname: machine.hostname.clone(),
+            address: machine.address,
+            overlay: node.overlay,
+            presence,
+            since,
+            session,
+            draining: node.draining,
+            resources: machine.resources.into(),
+            used: node.used.into(),
+            attributes: machine.attributes.clone(),
+            instances: node.instances.len(),
+            joined: node.joined.to_string(),
+            version: machine.version.clone(),
+        }
+    }
+}
+
+/// A node's name, for people.
+fn node_name(state: &State, node: model::NodeId) -> String {
+    state
+        .node(node)
+        .map_or_else(|| node.to_string(), |node| node.machine.name.clone())
+}
+
+impl Instance {
+    pub(crate) fn of(state: &State, instance: &model::Instance) -> Self {
+        let node = state.node(instance.placement.node);
+        let (goal, cause) = match instance.goal {
+            Goal::Run => ("run", None),
+            Goal::Prepare => ("prepare", None),
+            Goal::Stop { cause, .. } => ("stop", Some(format!("{cause:?}"))),
+        };
+        Self {
+            id: instance.id.to_string(),
+            task: instance.task_id(),
+            app: instance.app.to_string(),
+            slot: instance.slot,
+            node: node_name(state, instance.placement.node),
+            hostname: node
+                .map(|node| node.machine.hostname.clone())
+                .unwrap_or_default(),
+            address: instance.placement.address,
+            ports: instance
+                .published()
+                .map(|(protocol, host, container)| PublishedPort {
+                    host,
+                    container,
+                    protocol: match protocol {
+                        model::spec::Protocol::Tcp => "tcp",
+                        model::spec::Protocol::Udp => "udp",
+                    },
+                })
+                .collect(),
+            goal,
+            cause,
+            rung: match instance.rung {
+                Rung::Placed => "placed",
+                Rung::Preparing => "preparing",
+                Rung::Starting => "starting",
+                Rung::Running => "running",
+                Rung::Stopping => "stopping",
+                Rung::Ended => "ended",
+                Rung::Gone => "gone",
+            },
+            health: match instance.health {
+                Health::Unknown => "unknown",
+                Health::Healthy => "healthy",
+                Health::Unhealthy => "unhealthy",
+            },
+            detail: instance.detail.clone(),
+            exit: instance.exit.as_ref().map(Exit::from),
+            version: instance.version.to_string(),
+            placed_at: instance.placed_at.to_string(),
+            running_at: instance.running_at.map(|at| at.to_string()),
+            ended_at: instance.ended_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+impl From<&model::Exit> for Exit {
+    fn from(exit: &model::Exit) -> Self {
+        let base = Self {
+            out_of_memory: exit.out_of_memory,
+            last_line: exit.last_line.clone(),
+            ..Self::default()
+        };
+        match &exit.status {
+            ExitStatus::Code(code) => Self {
+                code: Some(*code),
+                ..base
+            },
+            ExitStatus::Signal(signal) => Self {
+                signal: Some(*signal),
+                ..base
+            },
+            ExitStatus::NeverRan(why) => Self {
+                reason: Some(why.clone()),
+                ..base
+            },
+            ExitStatus::Unknown => Self {
+                unknown: true,
+                ..base
+            },
+        }
+    }
+}
+
+impl Volume {
+    pub(crate) fn of(state: &State, volume: &model::Volume) -> Self {
+        let copies = volume.copies.iter().map(|(node, copy)| VolumeCopy {
+            node: node_name(state, *node),
+            role: format!("{:?}", copy.role).to_lowercase(),
+            generation: copy.generation.0,
+            trouble: copy.trouble.clone(),
+        });
+        Self {
+            name: volume.id.to_string(),
+            size: volume.size.as_f64(),
+            home: volume.home.map(|home| node_name(state, home)),
+            generation: volume.generation.0,
+            tenant: volume.tenant.as_ref().map(ToString::to_string),
+            holder: state.volume_holder(&volume.id).map(|id| id.to_string()),
+            copies: copies.collect(),
+            removing: volume.removing,
+        }
+    }
+}
