@@ -23,7 +23,7 @@ use node::{
     Action, Failure, InFlight, Link, Observed, Outbox, Session, Stage, converge, jobs, level,
 };
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,7 @@ use crate::event::{Event, NetworkState, Outgoing};
 use crate::health::Checks;
 use crate::observe::Left;
 use crate::overlay::Wanted;
-use crate::probe::Place;
+use crate::probe::{Place, Reach};
 use crate::{Error, tls};
 
 /// The longest the heart sleeps: what could not be sent or kept is tried again.
@@ -145,23 +145,30 @@ impl Heart {
     async fn beat(&mut self, events: &mut mpsc::Receiver<Event>) -> Result<(), Error> {
         self.turn()?;
         let nap = self.nap();
-        let event = tokio::select! {
-            event = events.recv() => event,
-            Some(done) = self.tasks.join_next() => match done {
-                Ok(event) => event,
-                Err(error) if error.is_cancelled() => None,
-                Err(source) => return Err(Error::Panicked { source }),
-            },
-            () = sleep(nap) => None,
+        let done = tokio::select! {
+            event = events.recv() => Ok(event),
+            Some(done) = self.tasks.join_next() => done,
+            () = sleep(nap) => Ok(None),
         };
-        if let Some(event) = event {
-            self.take(event).await?;
-        }
+        self.done(done).await?;
         // A burst costs one turn.
         while let Ok(event) = events.try_recv() {
             self.take(event).await?;
         }
+        while let Some(done) = self.tasks.try_join_next() {
+            self.done(done).await?;
+        }
         Ok(())
+    }
+
+    /// What a task brought; one that was aborted has nothing to say.
+    async fn done(&mut self, done: Result<Option<Event>, JoinError>) -> Result<(), Error> {
+        match done {
+            Ok(Some(event)) => self.take(event).await,
+            Ok(None) => Ok(()),
+            Err(error) if error.is_cancelled() => Ok(()),
+            Err(source) => Err(Error::Panicked { source }),
+        }
     }
 
     fn nap(&self) -> Duration {
@@ -446,21 +453,20 @@ impl Heart {
             let networked = placement.address.is_some() || !placement.fixed_addresses.is_empty();
             let fixed = placement.fixed_addresses.first();
             let address = placement.address.or(fixed.map(|fixed| fixed.address));
+            let health = self.observed.instances.get(&id).map(|local| local.health);
             let checks = Checks {
                 id,
                 assigned: assigned.clone(),
                 place: Place {
                     instance: instance.clone(),
-                    namespace: networked.then_some(namespace),
-                    address: address.unwrap_or(self.tools.config.machine.address),
-                    tls: self.tls.clone(),
+                    reach: Reach {
+                        namespace: networked.then_some(namespace),
+                        address: address.unwrap_or(self.tools.config.machine.address),
+                        tls: self.tls.clone(),
+                    },
                 },
                 since: checked.since,
-                known: self
-                    .observed
-                    .instances
-                    .get(&id)
-                    .map_or_else(Default::default, |local| local.health),
+                known: health.unwrap_or_default(),
                 clock: self.tools.clock,
                 events: self.events.clone(),
             };

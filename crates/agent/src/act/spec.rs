@@ -316,3 +316,57 @@ fn source(source: &MountSource) -> Result<Source, Error> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::{AppId, AppSpec, Goal, Placement, Time};
+
+    use super::*;
+
+    fn wished(engine: Engine, command: Command) -> Overrides {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let image = ImageContainer {
+            engine,
+            options: DockerOptions {
+                env: [pair("A", "option"), pair("B", "option")].into(),
+                ..DockerOptions::default()
+            },
+            ..ImageContainer::default()
+        };
+        let spec = AppSpec {
+            command,
+            container: model::spec::Container::Image(Box::new(image)),
+            env: [pair("A", "app")].into(),
+            ..AppSpec::default()
+        };
+        let assigned = Assigned {
+            app: AppId::parse("/shop/db").expect("an id"),
+            slot: 0,
+            version: Time(0),
+            spec: Arc::new(spec),
+            placement: Placement::default(),
+            goal: Goal::Run,
+        };
+        let id = InstanceId { birth: 31, slot: 2 };
+        overrides(id, &assigned, "n1", true)
+    }
+
+    #[test]
+    fn a_shell_line_keeps_dockers_entrypoint_and_not_mesos() {
+        let line = || Command::Shell("date".into());
+        assert_eq!(wished(Engine::Docker, line()).entrypoint, None);
+        assert_eq!(wished(Engine::Mesos, line()).entrypoint, Some(Vec::new()));
+        let args = Command::Args(vec!["date".into()]);
+        assert_eq!(wished(Engine::Mesos, args).entrypoint, None);
+    }
+
+    #[test]
+    fn an_apps_own_environment_wins_over_its_options() {
+        let wished = wished(Engine::Docker, Command::Image);
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(wished.env, [pair("B", "option"), pair("A", "app")]);
+        assert_eq!(wished.hostname, "db-1f-2");
+    }
+}

@@ -44,6 +44,7 @@ pub async fn all(filter: &str) -> ExitCode {
         a_command_on_a_terminal_knows_its_size,
         health_flips_are_reported,
         an_instance_on_the_overlay_has_its_address_and_name,
+        without_a_master_the_next_agent_serves_names,
         an_image_gives_its_files_user_and_command,
         an_heir_is_prepared_and_runs_when_told,
         after_a_boot_what_ran_is_over_and_never_runs_again,
@@ -488,9 +489,11 @@ async fn health_flips_are_reported(world: World) {
     master.level(ONE, "its cure", is(Health::Healthy)).await;
 }
 
-async fn an_instance_on_the_overlay_has_its_address_and_name(world: World) {
-    let (master, mut agent) = start(&world).await;
-    let address = Ipv4Addr::new(10, 32, 0, 7);
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 32, 0, 7);
+const NAME: &str = "web.shop.tandem.local";
+
+/// A web server on the overlay, and what the directory says of it.
+fn on_the_overlay() -> (Assigned, Entry) {
     let spec = AppSpec {
         command: Run::Shell(
             "busybox ip -4 address show eth0 | grep -o 'inet [0-9.]*'; \
@@ -509,13 +512,13 @@ async fn an_instance_on_the_overlay_has_its_address_and_name(world: World) {
         ..AppSpec::default()
     };
     let mut wanted = assigned(spec);
-    wanted.placement.address = Some(address);
+    wanted.placement.address = Some(ADDRESS);
     let entry = Entry {
         app: wanted.app.clone(),
         node: NodeId(0),
         interfaces: vec![Interface {
             network: NetworkKind::Overlay,
-            address,
+            address: ADDRESS,
             prefix: 12,
         }],
         hostname: None,
@@ -523,6 +526,47 @@ async fn an_instance_on_the_overlay_has_its_address_and_name(world: World) {
         healthy: true,
         ports: Vec::new(),
     };
+    (wanted, entry)
+}
+
+async fn without_a_master_the_next_agent_serves_names(world: World) {
+    let (master, mut agent) = start(&world).await;
+    let (wanted, entry) = on_the_overlay();
+    master.direct(|directory| drop(directory.instances.insert(ONE, entry)));
+    master.assign(|all| drop(all.insert(ONE, wanted)));
+    master
+        .level(ONE, "its health", |level| level.health == Health::Healthy)
+        .await;
+    let kept = world.state_dir().join("directory");
+    let deadline = Instant::now() + PATIENCE;
+    while !fs::read_to_string(&kept).is_ok_and(|text| text.contains("10.32.0.7")) {
+        assert!(
+            Instant::now() < deadline,
+            "waited for the directory on disk"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    agent.kill();
+    let nowhere = master.address;
+    drop(master);
+    let _agent = world.agent(nowhere, "");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let asked = Command::new("busybox")
+            .args(["nslookup", NAME, "10.32.0.1"])
+            .output()
+            .expect("busybox");
+        if String::from_utf8_lossy(&asked.stdout).contains("Address: 10.32.0.7") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "waited for an answer: {asked:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn an_instance_on_the_overlay_has_its_address_and_name(world: World) {
+    let (master, mut agent) = start(&world).await;
+    let (wanted, entry) = on_the_overlay();
     master.direct(|directory| drop(directory.instances.insert(ONE, entry)));
     master.assign(|all| drop(all.insert(ONE, wanted)));
     master
@@ -532,8 +576,7 @@ async fn an_instance_on_the_overlay_has_its_address_and_name(world: World) {
     let log = fs::read_to_string(log.join("log")).expect("a log");
     assert!(log.contains("inet 10.32.0.7"), "{log}");
     let lookup = |number| {
-        let line = "busybox nslookup web.shop.tandem.local";
-        let args = ["/bin/sh", "-c", line].map(str::to_owned).to_vec();
+        let args = ["busybox", "nslookup", NAME].map(str::to_owned).to_vec();
         master.ask(
             number,
             Ask::Exec {
