@@ -1,14 +1,14 @@
 //! The cases, each a claim.
 
+mod asks;
+mod images;
+mod network;
+
 use std::sync::Arc;
 
 use model::instance::ExitStatus;
-use model::session::{Ask, Input, Part};
-use model::spec::{Command as Run, HealthCheck, MountSource, Network, Probe, VolumeForm};
-use model::{
-    AppId, AppSpec, Assigned, Entry, Goal, Health, InstanceId, Interface, Millis, NetworkKind,
-    NodeId, Placement, Rung, StopCause, Time, VolumeId,
-};
+use model::spec::Command as Run;
+use model::{AppId, AppSpec, Assigned, Goal, InstanceId, Millis, Placement, Rung, StopCause, Time};
 
 use super::*;
 use crate::master::Master;
@@ -18,7 +18,7 @@ pub async fn all(filter: &str) -> ExitCode {
     let mut failed = 0;
     let mut number = 0;
     macro_rules! run {
-        ($($case:ident),* $(,)?) => {$(
+        ($($case:path),* $(,)?) => {$(
             let name = stringify!($case);
             number += 1;
             if name.contains(filter) {
@@ -37,17 +37,18 @@ pub async fn all(filter: &str) -> ExitCode {
         a_task_that_listens_ends_by_its_signal_and_one_that_does_not_is_killed,
         without_a_session_what_runs_is_kept_and_reported_later,
         a_missing_command_is_an_end_with_its_reason,
-        a_volume_is_refused_in_words,
-        an_image_that_cannot_be_pulled_is_told_in_the_registrys_words,
-        logs_are_answered_and_followed,
-        a_command_runs_inside_and_takes_input,
-        a_command_on_a_terminal_knows_its_size,
-        health_flips_are_reported,
-        an_instance_on_the_overlay_has_its_address_and_name,
-        without_a_master_the_next_agent_serves_names,
-        an_image_gives_its_files_user_and_command,
+        images::a_volume_is_refused_in_words,
+        images::an_image_that_cannot_be_pulled_is_told_in_the_registrys_words,
+        asks::logs_are_answered_and_followed,
+        asks::a_command_runs_inside_and_takes_input,
+        asks::a_command_on_a_terminal_knows_its_size,
+        network::health_flips_are_reported,
+        network::an_instance_on_the_overlay_has_its_address_and_name,
+        network::without_a_master_the_next_agent_serves_names,
+        images::an_image_gives_its_files_user_and_command,
         an_heir_is_prepared_and_runs_when_told,
         after_a_boot_what_ran_is_over_and_never_runs_again,
+        a_shim_and_its_agent_killed_lose_neither_instance_nor_end,
         killed_at_any_moment_an_agent_starts_nothing_twice,
     );
     if failed == 0 {
@@ -247,536 +248,6 @@ async fn a_missing_command_is_an_end_with_its_reason(world: World) {
     }
 }
 
-async fn a_volume_is_refused_in_words(world: World) {
-    let (master, _agent) = start(&world).await;
-    let volume = VolumeId::parse("pg").expect("a name");
-    let spec = AppSpec {
-        command: Run::Shell("exec sleep 1000".into()),
-        mounts: vec![model::spec::Mount {
-            path: "/data".into(),
-            source: MountSource::Volume {
-                volume,
-                size: None,
-                form: VolumeForm::Flocker,
-            },
-            read_only: false,
-        }],
-        ..AppSpec::default()
-    };
-    master.assign(|all| drop(all.insert(ONE, assigned(spec))));
-    let level = master
-        .level(ONE, "the refusal", |level| {
-            level
-                .detail
-                .as_deref()
-                .is_some_and(|detail| detail.contains("volumes are not there yet"))
-        })
-        .await;
-    assert_eq!(level.rung, Rung::Preparing);
-}
-
-async fn an_image_that_cannot_be_pulled_is_told_in_the_registrys_words(mut world: World) {
-    world.registry = "127.0.0.1:1".into();
-    let (master, _agent) = start(&world).await;
-    let image = model::spec::ImageContainer {
-        image: "shop/misspelt:1".into(),
-        ..Default::default()
-    };
-    let spec = AppSpec {
-        container: model::spec::Container::Image(Box::new(image)),
-        ..AppSpec::default()
-    };
-    let began = Instant::now();
-    master.assign(|all| drop(all.insert(ONE, assigned(spec))));
-    let level = master
-        .level(ONE, "the failure", |level| {
-            level
-                .detail
-                .as_deref()
-                .is_some_and(|detail| detail.contains("pull image shop/misspelt:1"))
-        })
-        .await;
-    assert_eq!(level.rung, Rung::Preparing);
-    assert!(began.elapsed() < Duration::from_secs(30));
-    let details: Vec<Option<String>> = master
-        .levels(ONE)
-        .into_iter()
-        .map(|level| level.detail)
-        .collect();
-    assert_eq!(details[0].as_deref(), Some("pulling"));
-}
-
-fn texts(parts: &[Part]) -> Vec<String> {
-    parts
-        .iter()
-        .filter_map(|part| match part {
-            Part::Log(lines) => Some(lines.iter().map(|line| line.text.clone())),
-            _ => None,
-        })
-        .flatten()
-        .collect()
-}
-
-async fn logs_are_answered_and_followed(world: World) {
-    let (master, _agent) = start(&world).await;
-    let line = "echo one; echo two >&2; while [ ! -e go ]; do sleep 0.05; done; echo three";
-    master.assign(|all| drop(all.insert(ONE, task(line))));
-    master.level(ONE, "it to run", is_running).await;
-    let ask = |number, tail, follow| {
-        let what = Ask::Log {
-            instance: ONE,
-            tail,
-            follow,
-        };
-        master.ask(number, what);
-    };
-    ask(1, None, true);
-    master.answer(1, |parts| texts(parts).len() == 2).await;
-    ask(2, Some(1), false);
-    let parts = master
-        .answer(2, |parts| parts.last() == Some(&Part::End))
-        .await;
-    assert_eq!(texts(&parts).len(), 1);
-    ask(3, None, true);
-    master.answer(3, |parts| texts(parts).len() == 2).await;
-    master.cancel(3);
-    let dir = world.state_dir().join("instances").join(ONE.to_string());
-    fs::write(dir.join("sandbox/go"), "").expect("write");
-    let parts = master
-        .answer(1, |parts| parts.last() == Some(&Part::End))
-        .await;
-    let mut said = texts(&parts);
-    assert_eq!(said.pop().as_deref(), Some("three"));
-    said.sort();
-    assert_eq!(said, ["one", "two"]);
-    ask(4, None, false);
-    let parts = master
-        .answer(4, |parts| parts.last() == Some(&Part::End))
-        .await;
-    assert_eq!(texts(&parts).len(), 3);
-    let what = Ask::Log {
-        instance: TWO,
-        tail: None,
-        follow: false,
-    };
-    master.ask(5, what);
-    let parts = master.answer(5, |parts| !parts.is_empty()).await;
-    assert!(matches!(&parts[0], Part::Failed(why) if why.contains("not on this node")));
-}
-
-fn said(parts: &[Part]) -> String {
-    let bytes: Vec<u8> = parts
-        .iter()
-        .filter_map(|part| match part {
-            Part::Stdout(bytes) => Some(bytes.clone()),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn is_over(parts: &[Part]) -> bool {
-    matches!(parts.last(), Some(Part::Exited(_) | Part::Failed(_)))
-}
-
-async fn a_command_runs_inside_and_takes_input(world: World) {
-    let (master, _agent) = start(&world).await;
-    master.assign(|all| drop(all.insert(ONE, task("exec sleep 1000"))));
-    master.level(ONE, "it to run", is_running).await;
-    let exec = |number, line: &str| {
-        let args = ["/bin/sh", "-c", line].map(str::to_owned).to_vec();
-        let what = Ask::Exec {
-            instance: ONE,
-            args,
-            tty: None,
-        };
-        master.ask(number, what);
-    };
-    exec(1, "read word; echo got $word; cat; echo no >&2; exit 6");
-    master.input(1, Input::Bytes(b"this\nand that".to_vec()));
-    master.input(1, Input::End);
-    let parts = master.answer(1, is_over).await;
-    assert_eq!(said(&parts), "got this\nand that");
-    assert!(parts.contains(&Part::Stderr(b"no\n".to_vec())), "{parts:?}");
-    assert_eq!(parts.last(), Some(&Part::Exited(6)));
-
-    exec(2, "echo $$ > pid; exec sleep 1000");
-    let file = world
-        .state_dir()
-        .join("instances")
-        .join(ONE.to_string())
-        .join("sandbox/pid");
-    let deadline = Instant::now() + PATIENCE;
-    while fs::read_to_string(&file).unwrap_or_default().is_empty() {
-        assert!(Instant::now() < deadline, "waited for the command");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    master.cancel(2);
-    exec(3, "while kill -0 $(cat pid); do sleep 0.05; done");
-    let parts = master.answer(3, is_over).await;
-    assert_eq!(parts.last(), Some(&Part::Exited(0)));
-    master.assign(|all| all.get_mut(&ONE).expect("assigned").goal = stop(0));
-    master
-        .level(ONE, "its removal", |level| level.rung == Rung::Gone)
-        .await;
-    exec(4, "true");
-    let parts = master.answer(4, is_over).await;
-    assert!(matches!(&parts[0], Part::Failed(_)), "{parts:?}");
-}
-
-async fn a_command_on_a_terminal_knows_its_size(world: World) {
-    let (master, _agent) = start(&world).await;
-    master.assign(|all| drop(all.insert(ONE, task("exec sleep 1000"))));
-    master.level(ONE, "it to run", is_running).await;
-    let line = "stty size; read word; stty size; echo $TERM $word";
-    let args = ["/bin/sh", "-c", line].map(str::to_owned).to_vec();
-    let what = Ask::Exec {
-        instance: ONE,
-        args,
-        tty: Some((30, 100)),
-    };
-    master.ask(1, what);
-    master.answer(1, |parts| said(parts).contains('\n')).await;
-    let resize = Input::Resize {
-        rows: 40,
-        columns: 120,
-    };
-    master.input(1, resize);
-    master.input(1, Input::Bytes(b"word\n".to_vec()));
-    let parts = master.answer(1, is_over).await;
-    let said = said(&parts);
-    assert!(said.contains("40 120"), "{said}");
-    assert!(said.contains("xterm word"), "{said}");
-    assert_eq!(parts.last(), Some(&Part::Exited(0)));
-}
-
-fn check(probe: Probe) -> HealthCheck {
-    HealthCheck {
-        probe,
-        grace: Millis(0),
-        interval: Millis(200),
-        timeout: Millis(20_000),
-        max_failures: 2,
-        delay: Millis(0),
-        ignore_http_1xx: false,
-        protocol: "MESOS_COMMAND".into(),
-    }
-}
-
-async fn health_flips_are_reported(world: World) {
-    let (master, _agent) = start(&world).await;
-    let spec = AppSpec {
-        command: Run::Shell("touch well; exec sleep 1000".into()),
-        health_checks: vec![check(Probe::Command(
-            "test -e /mnt/mesos/sandbox/well".into(),
-        ))],
-        ..AppSpec::default()
-    };
-    master.assign(|all| drop(all.insert(ONE, assigned(spec))));
-    let is = |health| move |level: &model::InstanceLevel| level.health == health;
-    master.level(ONE, "its health", is(Health::Healthy)).await;
-    let well = world
-        .state_dir()
-        .join("instances")
-        .join(ONE.to_string())
-        .join("sandbox/well");
-    fs::remove_file(&well).expect("remove");
-    master
-        .level(ONE, "its illness", is(Health::Unhealthy))
-        .await;
-    fs::write(&well, "").expect("write");
-    master.level(ONE, "its cure", is(Health::Healthy)).await;
-}
-
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 32, 0, 7);
-const NAME: &str = "web.shop.tandem.local";
-
-/// A web server on the overlay, and what the directory says of it.
-fn on_the_overlay() -> (Assigned, Entry) {
-    let spec = AppSpec {
-        command: Run::Shell(
-            "busybox ip -4 address show eth0 | grep -o 'inet [0-9.]*'; \
-             echo fine > index.html; exec busybox httpd -f -p 8080"
-                .into(),
-        ),
-        network: Network::Container("mesh".into()),
-        health_checks: vec![HealthCheck {
-            protocol: "HTTP".into(),
-            ..check(Probe::Http {
-                tls: false,
-                path: "/index.html".into(),
-                port: model::spec::ProbePort::Number(8080),
-            })
-        }],
-        ..AppSpec::default()
-    };
-    let mut wanted = assigned(spec);
-    wanted.placement.address = Some(ADDRESS);
-    let entry = Entry {
-        app: wanted.app.clone(),
-        node: NodeId(0),
-        interfaces: vec![Interface {
-            network: NetworkKind::Overlay,
-            address: ADDRESS,
-            prefix: 12,
-        }],
-        hostname: None,
-        running: true,
-        healthy: true,
-        ports: Vec::new(),
-    };
-    (wanted, entry)
-}
-
-async fn without_a_master_the_next_agent_serves_names(world: World) {
-    let (master, mut agent) = start(&world).await;
-    let (wanted, entry) = on_the_overlay();
-    master.direct(|directory| drop(directory.instances.insert(ONE, entry)));
-    master.assign(|all| drop(all.insert(ONE, wanted)));
-    master
-        .level(ONE, "its health", |level| level.health == Health::Healthy)
-        .await;
-    let kept = world.state_dir().join("directory");
-    let deadline = Instant::now() + PATIENCE;
-    while !fs::read_to_string(&kept).is_ok_and(|text| text.contains("10.32.0.7")) {
-        assert!(
-            Instant::now() < deadline,
-            "waited for the directory on disk"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    agent.kill();
-    let nowhere = master.address;
-    drop(master);
-    let _agent = world.agent(nowhere, "");
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let asked = Command::new("busybox")
-            .args(["nslookup", NAME, "10.32.0.1"])
-            .output()
-            .expect("busybox");
-        if String::from_utf8_lossy(&asked.stdout).contains("Address: 10.32.0.7") {
-            break;
-        }
-        assert!(Instant::now() < deadline, "waited for an answer: {asked:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn an_instance_on_the_overlay_has_its_address_and_name(world: World) {
-    let (master, mut agent) = start(&world).await;
-    let (wanted, entry) = on_the_overlay();
-    master.direct(|directory| drop(directory.instances.insert(ONE, entry)));
-    master.assign(|all| drop(all.insert(ONE, wanted)));
-    master
-        .level(ONE, "its health", |level| level.health == Health::Healthy)
-        .await;
-    let log = world.state_dir().join("instances").join(ONE.to_string());
-    let log = fs::read_to_string(log.join("log")).expect("a log");
-    assert!(log.contains("inet 10.32.0.7"), "{log}");
-    let lookup = |number| {
-        let args = ["busybox", "nslookup", NAME].map(str::to_owned).to_vec();
-        master.ask(
-            number,
-            Ask::Exec {
-                instance: ONE,
-                args,
-                tty: None,
-            },
-        );
-    };
-    lookup(1);
-    let parts = master.answer(1, is_over).await;
-    assert!(said(&parts).contains("10.32.0.7"), "{parts:?}");
-
-    // The next agent serves names and health from what it finds and remembers.
-    agent.kill();
-    let _agent = world.agent(master.address, "");
-    master.joined(2).await;
-    let before = master.levels(ONE).len();
-    lookup(2);
-    let parts = master.answer(2, is_over).await;
-    assert!(said(&parts).contains("10.32.0.7"), "{parts:?}");
-    let levels = master.levels(ONE);
-    let flips = levels[before.min(levels.len())..].iter();
-    assert!(flips.clone().all(|level| level.health == Health::Healthy));
-
-    master.assign(|all| all.get_mut(&ONE).expect("assigned").goal = stop(0));
-    master
-        .level(ONE, "its removal", |level| level.rung == Rung::Gone)
-        .await;
-    let namespace = world.state_dir().join("netns").join(ONE.to_string());
-    assert!(!namespace.exists());
-}
-
-/// A registry of the distribution's own, and what it holds; gone when dropped.
-struct Registry {
-    child: Child,
-    address: String,
-}
-
-impl Registry {
-    async fn start(home: &Path) -> Self {
-        let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = probe.local_addr().expect("an address").to_string();
-        drop(probe);
-        let config = home.join("registry.yml");
-        let root = home.join("registry");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: \"{address}\"}}\n",
-            root.display()
-        );
-        fs::write(&config, text).expect("write");
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("Debian package docker-registry");
-        let registry = Self { child, address };
-        let deadline = Instant::now() + PATIENCE;
-        while std::net::TcpStream::connect(&registry.address).is_err() {
-            assert!(Instant::now() < deadline, "waited for the registry");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        registry
-    }
-
-    /// Busybox and a user, with this configuration.
-    fn push(&self, home: &Path, name: &str, config: &image::ImageConfig) {
-        let root = home.join("image");
-        fs::create_dir_all(root.join("bin")).expect("create");
-        fs::create_dir_all(root.join("etc")).expect("create");
-        fs::create_dir_all(root.join("data")).expect("create");
-        fs::write(root.join("data/seed"), "seeded").expect("write");
-        fs::write(
-            root.join("etc/passwd"),
-            "app:x:1234:1234::/home/app:/bin/sh\n",
-        )
-        .expect("write");
-        fs::copy("/bin/busybox", root.join("bin/busybox")).expect("package busybox-static");
-        for name in ["sh", "cat", "echo", "id", "env", "sleep", "hostname", "pwd"] {
-            std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).expect("link");
-        }
-        let tar = home.join("image.tar");
-        run(Command::new("tar")
-            .arg("-cf")
-            .arg(&tar)
-            .arg("-C")
-            .arg(&root)
-            .arg("."));
-        let layout = home.join("layout");
-        image::layout::write(&layout, "x", &tar, config).expect("a layout");
-        run(Command::new("skopeo")
-            .args(["copy", "--quiet", "--dest-tls-verify=false"])
-            .arg(format!("oci:{}:x", layout.display()))
-            .arg(format!("docker://{}/{name}", self.address)));
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn run(command: &mut Command) {
-    let done = command.output().expect("it runs");
-    let words = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{command:?}: {words}");
-}
-
-async fn an_image_gives_its_files_user_and_command(mut world: World) {
-    let home = world.home.path().to_owned();
-    let registry = Registry::start(&home).await;
-    let config = image::ImageConfig {
-        user: "app".into(),
-        env: vec!["COLOR=red".into(), "SHAPE=round".into()],
-        entrypoint: vec!["/bin/sh".into(), "-c".into()],
-        cmd: vec!["exit 99".into()],
-        working_dir: "/srv/app".into(),
-        volumes: [("/data".to_owned(), Default::default())].into(),
-        stop_signal: "SIGUSR1".into(),
-        ..Default::default()
-    };
-    registry.push(&home, "shop/web:1", &config);
-    world.registry.clone_from(&registry.address);
-    let (master, _agent) = start(&world).await;
-    let image = model::spec::ImageContainer {
-        image: "shop/web:1".into(),
-        options: model::spec::DockerOptions {
-            hostname: Some("web.weave.local".into()),
-            ..Default::default()
-        },
-        ..Default::default()
-    };
-    let line = "echo $COLOR $SHAPE; id -u; pwd; hostname; cat /etc/hostname /data/seed; echo; \
-                echo kept > $MESOS_SANDBOX/kept; trap 'exit 12' USR1; \
-                echo ready; while :; do sleep 0.05; done";
-    let spec = AppSpec {
-        command: Run::Args(vec![line.into()]),
-        container: model::spec::Container::Image(Box::new(image)),
-        env: [("COLOR".to_owned(), "blue".to_owned())].into(),
-        ..AppSpec::default()
-    };
-    master.assign(|all| drop(all.insert(ONE, assigned(spec.clone()))));
-    master.level(ONE, "it to run", is_running).await;
-    let what = Ask::Log {
-        instance: ONE,
-        tail: None,
-        follow: true,
-    };
-    master.ask(1, what);
-    let parts = master
-        .answer(1, |parts| {
-            texts(parts).last().is_some_and(|last| last == "ready")
-        })
-        .await;
-    let expected = [
-        "blue round",
-        "1234",
-        "/srv/app",
-        "web.weave.local",
-        "web.weave.local",
-        "seeded",
-        "ready",
-    ];
-    assert_eq!(texts(&parts), expected);
-    let dir = world.state_dir().join("instances").join(ONE.to_string());
-    let kept = fs::read_to_string(dir.join("sandbox/kept")).expect("written");
-    assert_eq!(kept, "kept\n");
-
-    master.assign(|all| all.get_mut(&ONE).expect("assigned").goal = stop(30_000));
-    let gone = master
-        .level(ONE, "its removal", |level| level.rung == Rung::Gone)
-        .await;
-    assert_eq!(
-        gone.exit.map(|exit| exit.status),
-        Some(ExitStatus::Code(12))
-    );
-    assert!(!dir.exists());
-
-    let mut misspelt = spec;
-    if let model::spec::Container::Image(image) = &mut misspelt.container {
-        image.image = "shop/wbe:1".into();
-    }
-    master.assign(|all| drop(all.insert(TWO, assigned(misspelt))));
-    master
-        .level(TWO, "the registry's words", |level| {
-            let detail = level.detail.as_deref().unwrap_or_default();
-            detail.contains("shop/wbe:1") && detail.contains("unknown")
-        })
-        .await;
-    master.assign(|all| all.get_mut(&TWO).expect("assigned").goal = stop(0));
-    master
-        .level(TWO, "its removal", |level| level.rung == Rung::Gone)
-        .await;
-}
-
 async fn an_heir_is_prepared_and_runs_when_told(world: World) {
     let (master, _agent) = start(&world).await;
     let mut heir = task("exec sleep 1000");
@@ -814,6 +285,39 @@ async fn after_a_boot_what_ran_is_over_and_never_runs_again(world: World) {
     let dir = world.state_dir().join("instances").join(ONE.to_string());
     let runs = fs::read_to_string(dir.join("sandbox/runs")).expect("it ran");
     assert_eq!(runs, "run\n");
+}
+
+async fn a_shim_and_its_agent_killed_lose_neither_instance_nor_end(world: World) {
+    let (master, mut agent) = start(&world).await;
+    let line =
+        "n=0; while [ ! -e go ]; do echo $n; n=$((n+1)); sleep 0.01; done; echo last $n; exit 8";
+    master.assign(|all| drop(all.insert(ONE, task(line))));
+    master.level(ONE, "it to run", is_running).await;
+    let before = pid(&world, ONE);
+    let dir = world.state_dir().join("instances").join(ONE.to_string());
+    let shim = fs::read_to_string(dir.join("shim")).expect("a shim");
+    let shim = shim.split(' ').next().and_then(|pid| pid.parse().ok());
+    agent.kill();
+    kill(Pid::from_raw(shim.expect("a pid")), Signal::SIGKILL).expect("kill");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let _agent = world.agent(master.address, "");
+    master.joined(2).await;
+    assert_eq!(pid(&world, ONE), before);
+    fs::write(dir.join("sandbox/go"), "").expect("write");
+    let end = master.level(ONE, "its end", has_ended).await;
+    let exit = end.exit.expect("an exit");
+    assert_eq!(exit.status, ExitStatus::Code(8));
+    let log = fs::read_to_string(dir.join("log")).expect("a log");
+    let texts: Vec<&str> = log
+        .lines()
+        .filter_map(|line| line.splitn(4, ' ').nth(3))
+        .collect();
+    let last = texts.len() - 1;
+    let expected: Vec<String> = (0..last)
+        .map(|n| n.to_string())
+        .chain([format!("last {last}")])
+        .collect();
+    assert_eq!(texts, expected);
 }
 
 async fn killed_at_any_moment_an_agent_starts_nothing_twice(world: World) {
