@@ -20,7 +20,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use model::session::{Kept, Memory};
-use model::{Assignment, Directory, Health, InstanceId, Time};
+use model::{Assignment, Directory, Exit, Health, InstanceId, Time};
 use node::session::Remembered;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,7 @@ pub(crate) struct Disk {
 
 /// What the agent must still know of an instance after its own death.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Note {
     /// The signal that asks it to end.
     pub stop_signal: i32,
@@ -43,6 +44,8 @@ pub(crate) struct Note {
     /// When the stop signal was sent.
     pub stopping: Option<Time>,
     pub health: Health,
+    /// It is over though its command never ran, so that no container of it says so.
+    pub never_ran: Option<Exit>,
 }
 
 impl Default for Note {
@@ -52,6 +55,7 @@ impl Default for Note {
             since: None,
             stopping: None,
             health: Health::Unknown,
+            never_ran: None,
         }
     }
 }

@@ -17,9 +17,11 @@ use std::time::Duration;
 use container::{Created, Instance};
 use model::session::{FromAgent, Input};
 use model::sighting::Subject;
-use model::{Exit, InstanceId, Time};
+use model::{Exit, Health, InstanceId, Millis, Time};
 use node::retry::{Outcome, after};
-use node::{Action, InFlight, Link, Observed, Outbox, Session, Stage, converge, jobs, level};
+use node::{
+    Action, Failure, InFlight, Link, Observed, Outbox, Session, Stage, converge, jobs, level,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
@@ -27,6 +29,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use crate::act::{self, Done, Tools, Work};
+use crate::disk::Note;
 use crate::error::words;
 use crate::event::{Event, NetworkState, Outgoing};
 use crate::health::Checks;
@@ -37,6 +40,7 @@ use crate::{Error, tls};
 
 /// The longest the heart sleeps: what could not be sent or kept is tried again.
 const TICK: Duration = Duration::from_secs(1);
+const DIRECTORY_EVERY: Millis = Millis(1000);
 /// Sightings in one message.
 const BATCH: usize = 256;
 
@@ -54,6 +58,7 @@ pub(crate) struct Heart {
     swept: Swept,
     /// The directory on disk is older than ours.
     directory_unkept: bool,
+    directory_kept: Time,
     created: BTreeMap<InstanceId, Created>,
     running: BTreeMap<InstanceId, Instance>,
     pulls: BTreeMap<InstanceId, CancellationToken>,
@@ -110,6 +115,7 @@ impl Heart {
             words,
             swept: Swept::default(),
             directory_unkept: false,
+            directory_kept: Time(0),
             created: BTreeMap::new(),
             running: BTreeMap::new(),
             pulls: BTreeMap::new(),
@@ -171,15 +177,16 @@ impl Heart {
             Event::Lost => self.lost(),
             Event::Acted { action, outcome } => self.acted(action, outcome),
             Event::Ended(id, exit) => self.ended(id, exit),
-            Event::Health(id, health) => {
-                if let Some(local) = self.observed.instances.get_mut(&id) {
-                    local.health = health;
-                    let mut note = self.tools.disk.note(id);
-                    note.health = health;
-                    self.tools.disk.keep_note(id, &note)?;
-                }
-            }
+            Event::Health(id, health) => self.flipped(id, health),
             Event::Network(state) => {
+                if matches!(state, NetworkState::Up(_)) {
+                    // What waited for it need not wait longer.
+                    let of_network =
+                        |failure: &Failure| matches!(failure.action, Action::AttachNetwork { .. });
+                    self.observed
+                        .failures
+                        .retain(|_, failure| !of_network(failure));
+                }
                 self.network = state;
                 self.sweep_network().await;
             }
@@ -187,6 +194,26 @@ impl Heart {
             Event::Answered(ask) => drop(self.asks.remove(&ask)),
         }
         Ok(())
+    }
+
+    fn flipped(&mut self, id: InstanceId, health: Health) {
+        let local = self.observed.instances.get_mut(&id);
+        // The check may have outlived its instance by a moment.
+        let Some(local) = local.filter(|local| matches!(local.stage, Stage::Running { .. })) else {
+            return;
+        };
+        local.health = health;
+        tracing::info!(instance.id = %id, "{id} is {health:?}");
+        self.note(id, |note| note.health = health);
+    }
+
+    /// Changes what the next agent will know. It can do without: notes spare it surprises.
+    fn note(&self, id: InstanceId, change: impl FnOnce(&mut Note)) {
+        let mut note = self.tools.disk.note(id);
+        change(&mut note);
+        if let Err(error) = self.tools.disk.keep_note(id, &note) {
+            tracing::warn!(instance.id = %id, "Could not keep a note: {}", words(&error));
+        }
     }
 
     /// Everything that follows from what is known now.
@@ -214,11 +241,17 @@ impl Heart {
             .retain(|id, _| self.observed.instances.contains_key(id));
         self.check();
         self.send();
-        if self.directory_unkept {
-            self.tools
-                .disk
-                .keep_directory(self.session.kept_directory())?;
+        self.keep_directory()
+    }
+
+    /// At most once a second, for it is written whole.
+    fn keep_directory(&mut self) -> Result<(), Error> {
+        let now = self.tools.clock.now();
+        if self.directory_unkept && now - self.directory_kept >= DIRECTORY_EVERY {
+            let directory = self.session.kept_directory();
+            self.tools.disk.keep_directory(directory)?;
             self.directory_unkept = false;
+            self.directory_kept = now;
         }
         Ok(())
     }
@@ -338,6 +371,7 @@ impl Heart {
             (Outcome::Over(exit), Subject::Instance(id)) => {
                 let id = *id;
                 self.observed.failures.remove(&subject);
+                self.note(id, |note| note.never_ran = Some(exit.clone()));
                 self.ended(id, exit);
             }
             (Outcome::Again(failure), _) => drop(self.observed.failures.insert(subject, failure)),

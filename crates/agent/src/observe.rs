@@ -68,22 +68,32 @@ async fn look(
     id: InstanceId,
 ) -> Result<Option<(Local, Option<Instance>)>, act::Error> {
     let dir = tools.disk.container(id);
-    match container::adopt(&dir).await? {
-        Found::Nothing => {
+    let note = tools.disk.note(id);
+    match (container::adopt(&dir).await?, note.never_ran) {
+        (found, Some(exit)) => {
+            if let Found::Running(instance) = found {
+                instance.kill().await?;
+            }
+            let local = Local {
+                stage: Stage::Ended(exit),
+                ..Local::default()
+            };
+            Ok(Some((local, None)))
+        }
+        (Found::Nothing, None) => {
             let path = tools.disk.instance(id);
             act::blocking(move || Ok(image::unmount_root(&path)?)).await?;
             container::remove(&dir).await?;
             Ok(None)
         }
-        Found::Ended(exit) => {
+        (Found::Ended(exit), None) => {
             let local = Local {
                 stage: Stage::Ended(act::exit(&dir, exit)),
                 ..Local::default()
             };
             Ok(Some((local, None)))
         }
-        Found::Running(instance) => {
-            let note = tools.disk.note(id);
+        (Found::Running(instance), None) => {
             let local = Local {
                 stage: Stage::Running {
                     pid: act::pid(&instance),

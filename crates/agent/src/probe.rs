@@ -165,14 +165,15 @@ async fn get(
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
+    let answer = sender.send_request(request);
+    tokio::pin!(answer, connection);
     let answer = tokio::select! {
-        answer = sender.send_request(request) => answer.map_err(broken)?,
-        // It ends before the answer only by failing; the answer then says how.
-        _ = connection => return Err(Failure::Connect {
-            address,
-            source: io::ErrorKind::ConnectionReset.into(),
-        }),
+        biased;
+        answer = &mut answer => answer,
+        // The server may close as it answers; without an answer this says why.
+        _ = &mut connection => answer.await,
     };
+    let answer = answer.map_err(broken)?;
     match answer.status() {
         status if status.is_success() || status.is_redirection() => Ok(()),
         status => Err(Failure::Status(status)),

@@ -52,8 +52,8 @@ pub async fn run(mut config: Config) -> Result<(), Error> {
     let to_heart = events.clone();
     loops.spawn(async move { named("link", link::run(&own, &dir, to_heart).await) });
     let (dir, own) = (disk.identity(), Arc::clone(&config));
-    loops.spawn(async move { named("identity", identity::keep_fresh(&own, &dir).await) });
-    loops.spawn(async move { named("overlay", overlay::run(&config, wants, events).await) });
+    loops.spawn(async move { match identity::keep_fresh(&own, &dir).await {} });
+    loops.spawn(async move { match overlay::run(&config, wants, events).await {} });
     match loops.join_next().await {
         Some(Ok(error)) => Err(error),
         Some(Err(source)) => Err(Error::Panicked { source }),

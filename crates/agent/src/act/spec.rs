@@ -82,13 +82,12 @@ impl Plan {
                 let rootfs = self.dir.join("rootfs");
                 (Root::Mounted(rootfs.clone()), rootfs)
             }
-            None => (self.sandbox(), PathBuf::from("/")),
+            None => (self.host_root(), PathBuf::from("/")),
         };
         let process = image::process(&self.config, &self.overrides, &rootfs)?;
-        if let Root::Host { sandbox, .. } = &root {
-            std::os::unix::fs::chown(sandbox, Some(process.uid), Some(process.gid))
-                .map_err(Error::file("give its owner", sandbox))?;
-        }
+        let sandbox = self.sandbox();
+        std::os::unix::fs::chown(&sandbox, Some(process.uid), Some(process.gid))
+            .map_err(Error::file("give its owner", &sandbox))?;
         let mounts = self.mounts(&options, &process, &rootfs)?;
         let mut spec = Spec::new(
             process.args,
@@ -127,9 +126,13 @@ impl Plan {
         image.map(|image| image.options.clone()).unwrap_or_default()
     }
 
-    fn sandbox(&self) -> Root {
+    fn sandbox(&self) -> PathBuf {
+        self.dir.join("sandbox")
+    }
+
+    fn host_root(&self) -> Root {
         Root::Host {
-            sandbox: self.dir.join("sandbox"),
+            sandbox: self.sandbox(),
             hidden: self.hidden.clone(),
         }
     }
@@ -185,11 +188,10 @@ impl Plan {
                 });
             }
         }
-        for (name, file) in self.files()? {
-            let target = Path::new("/etc").join(name);
+        for (target, path) in self.files()? {
             if mounts.iter().all(|mount| mount.target != target) {
                 mounts.push(Mount {
-                    source: Source::Bind(file),
+                    source: Source::Bind(path),
                     target,
                     read_only: false,
                 });
@@ -203,12 +205,12 @@ impl Plan {
         Path::new(environment::SANDBOX).join(path)
     }
 
-    /// `hosts`, `resolv.conf` and `hostname`, where the container is not to see the node's own.
-    fn files(&self) -> Result<Vec<(&'static str, PathBuf)>, Error> {
+    /// Where the container finds its sandbox, and its own `hosts`, `resolv.conf` and `hostname`
+    /// where it is not to see the node's. A command task has its sandbox by its root.
+    fn files(&self) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
         let has_image = self.assigned.spec.image().is_some();
         let hostname = &self.overrides.hostname;
-        let node =
-            |name: &str| fs::read_to_string(Path::new("/etc").join(name)).unwrap_or_default();
+        let of_node = |name: &str| fs::read_to_string(etc(name)).unwrap_or_default();
         let contents = match &self.network {
             Some((_, address)) => vec![
                 ("hosts", network::hosts(*address, hostname)),
@@ -216,25 +218,32 @@ impl Plan {
                 ("hostname", format!("{hostname}\n")),
             ],
             None if has_image => vec![
-                ("hosts", node("hosts")),
-                ("resolv.conf", node("resolv.conf")),
+                ("hosts", of_node("hosts")),
+                ("resolv.conf", of_node("resolv.conf")),
                 ("hostname", format!("{hostname}\n")),
             ],
             None => Vec::new(),
         };
         let files = self.dir.join("files");
         fs::create_dir_all(&files).map_err(Error::file("create", &files))?;
-        contents
-            .into_iter()
+        let mut all = Vec::new();
+        if has_image {
+            all.push((PathBuf::from(environment::SANDBOX), self.sandbox()));
+        }
+        for (name, text) in contents {
             // The node's root is read-only: a file that it lacks cannot be made there.
-            .filter(|(name, _)| has_image || Path::new("/etc").join(name).exists())
-            .map(|(name, text)| {
+            if has_image || etc(name).exists() {
                 let path = files.join(name);
                 fs::write(&path, text).map_err(Error::file("write", &path))?;
-                Ok((name, path))
-            })
-            .collect()
+                all.push((etc(name), path));
+            }
+        }
+        Ok(all)
     }
+}
+
+fn etc(name: &str) -> PathBuf {
+    Path::new("/etc").join(name)
 }
 
 /// The configuration of the image that is mounted, whatever its name means by now.

@@ -44,6 +44,10 @@ pub async fn all(filter: &str) -> ExitCode {
         a_command_on_a_terminal_knows_its_size,
         health_flips_are_reported,
         an_instance_on_the_overlay_has_its_address_and_name,
+        an_image_gives_its_files_user_and_command,
+        an_heir_is_prepared_and_runs_when_told,
+        after_a_boot_what_ran_is_over_and_never_runs_again,
+        killed_at_any_moment_an_agent_starts_nothing_twice,
     );
     if failed == 0 {
         ExitCode::SUCCESS
@@ -561,4 +565,255 @@ async fn an_instance_on_the_overlay_has_its_address_and_name(world: World) {
         .await;
     let namespace = world.state_dir().join("netns").join(ONE.to_string());
     assert!(!namespace.exists());
+}
+
+/// A registry of the distribution's own, and what it holds; gone when dropped.
+struct Registry {
+    child: Child,
+    address: String,
+}
+
+impl Registry {
+    async fn start(home: &Path) -> Self {
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = probe.local_addr().expect("an address").to_string();
+        drop(probe);
+        let config = home.join("registry.yml");
+        let root = home.join("registry");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http: {{addr: \"{address}\"}}\n",
+            root.display()
+        );
+        fs::write(&config, text).expect("write");
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Debian package docker-registry");
+        let registry = Self { child, address };
+        let deadline = Instant::now() + PATIENCE;
+        while std::net::TcpStream::connect(&registry.address).is_err() {
+            assert!(Instant::now() < deadline, "waited for the registry");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        registry
+    }
+
+    /// Busybox and a user, with this configuration.
+    fn push(&self, home: &Path, name: &str, config: &image::ImageConfig) {
+        let root = home.join("image");
+        fs::create_dir_all(root.join("bin")).expect("create");
+        fs::create_dir_all(root.join("etc")).expect("create");
+        fs::create_dir_all(root.join("data")).expect("create");
+        fs::write(root.join("data/seed"), "seeded").expect("write");
+        fs::write(
+            root.join("etc/passwd"),
+            "app:x:1234:1234::/home/app:/bin/sh\n",
+        )
+        .expect("write");
+        fs::copy("/bin/busybox", root.join("bin/busybox")).expect("package busybox-static");
+        for name in ["sh", "cat", "echo", "id", "env", "sleep", "hostname", "pwd"] {
+            std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).expect("link");
+        }
+        let tar = home.join("image.tar");
+        run(Command::new("tar")
+            .arg("-cf")
+            .arg(&tar)
+            .arg("-C")
+            .arg(&root)
+            .arg("."));
+        let layout = home.join("layout");
+        image::layout::write(&layout, "x", &tar, config).expect("a layout");
+        run(Command::new("skopeo")
+            .args(["copy", "--quiet", "--dest-tls-verify=false"])
+            .arg(format!("oci:{}:x", layout.display()))
+            .arg(format!("docker://{}/{name}", self.address)));
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run(command: &mut Command) {
+    let done = command.output().expect("it runs");
+    let words = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{command:?}: {words}");
+}
+
+async fn an_image_gives_its_files_user_and_command(mut world: World) {
+    let home = world.home.path().to_owned();
+    let registry = Registry::start(&home).await;
+    let config = image::ImageConfig {
+        user: "app".into(),
+        env: vec!["COLOR=red".into(), "SHAPE=round".into()],
+        entrypoint: vec!["/bin/sh".into(), "-c".into()],
+        cmd: vec!["exit 99".into()],
+        working_dir: "/srv/app".into(),
+        volumes: [("/data".to_owned(), Default::default())].into(),
+        stop_signal: "SIGUSR1".into(),
+        ..Default::default()
+    };
+    registry.push(&home, "shop/web:1", &config);
+    world.registry.clone_from(&registry.address);
+    let (master, _agent) = start(&world).await;
+    let image = model::spec::ImageContainer {
+        image: "shop/web:1".into(),
+        options: model::spec::DockerOptions {
+            hostname: Some("web.weave.local".into()),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    let line = "echo $COLOR $SHAPE; id -u; pwd; hostname; cat /etc/hostname /data/seed; echo; \
+                echo kept > $MESOS_SANDBOX/kept; trap 'exit 12' USR1; \
+                echo ready; while :; do sleep 0.05; done";
+    let spec = AppSpec {
+        command: Run::Args(vec![line.into()]),
+        container: model::spec::Container::Image(Box::new(image)),
+        env: [("COLOR".to_owned(), "blue".to_owned())].into(),
+        ..AppSpec::default()
+    };
+    master.assign(|all| drop(all.insert(ONE, assigned(spec.clone()))));
+    master.level(ONE, "it to run", is_running).await;
+    let what = Ask::Log {
+        instance: ONE,
+        tail: None,
+        follow: true,
+    };
+    master.ask(1, what);
+    let parts = master
+        .answer(1, |parts| {
+            texts(parts).last().is_some_and(|last| last == "ready")
+        })
+        .await;
+    let expected = [
+        "blue round",
+        "1234",
+        "/srv/app",
+        "web.weave.local",
+        "web.weave.local",
+        "seeded",
+        "ready",
+    ];
+    assert_eq!(texts(&parts), expected);
+    let dir = world.state_dir().join("instances").join(ONE.to_string());
+    let kept = fs::read_to_string(dir.join("sandbox/kept")).expect("written");
+    assert_eq!(kept, "kept\n");
+
+    master.assign(|all| all.get_mut(&ONE).expect("assigned").goal = stop(30_000));
+    let gone = master
+        .level(ONE, "its removal", |level| level.rung == Rung::Gone)
+        .await;
+    assert_eq!(
+        gone.exit.map(|exit| exit.status),
+        Some(ExitStatus::Code(12))
+    );
+    assert!(!dir.exists());
+
+    let mut misspelt = spec;
+    if let model::spec::Container::Image(image) = &mut misspelt.container {
+        image.image = "shop/wbe:1".into();
+    }
+    master.assign(|all| drop(all.insert(TWO, assigned(misspelt))));
+    master
+        .level(TWO, "the registry's words", |level| {
+            let detail = level.detail.as_deref().unwrap_or_default();
+            detail.contains("shop/wbe:1") && detail.contains("unknown")
+        })
+        .await;
+    master.assign(|all| all.get_mut(&TWO).expect("assigned").goal = stop(0));
+    master
+        .level(TWO, "its removal", |level| level.rung == Rung::Gone)
+        .await;
+}
+
+async fn an_heir_is_prepared_and_runs_when_told(world: World) {
+    let (master, _agent) = start(&world).await;
+    let mut heir = task("exec sleep 1000");
+    heir.goal = Goal::Prepare;
+    master.assign(|all| drop(all.insert(ONE, heir)));
+    let prepared = master
+        .level(ONE, "it to be prepared", |level| {
+            level.detail.as_deref() == Some("prepared")
+        })
+        .await;
+    assert_eq!(prepared.rung, Rung::Preparing);
+    let dir = world.state_dir().join("instances").join(ONE.to_string());
+    assert!(!dir.join("pid").exists());
+    master.assign(|all| all.get_mut(&ONE).expect("assigned").goal = Goal::Run);
+    master.level(ONE, "it to run", is_running).await;
+}
+
+async fn after_a_boot_what_ran_is_over_and_never_runs_again(world: World) {
+    let (master, mut agent) = start(&world).await;
+    let line = "echo run >> runs; exec sleep 1000";
+    master.assign(|all| drop(all.insert(ONE, task(line))));
+    master.level(ONE, "it to run", is_running).await;
+    agent.kill();
+    let init = pid(&world, ONE).parse().expect("a pid");
+    kill(Pid::from_raw(init), Signal::SIGKILL).expect("kill");
+    let memory = world.state_dir().join("memory");
+    let mut remembered: serde_json::Value =
+        serde_json::from_slice(&fs::read(&memory).expect("read")).expect("json");
+    remembered["boot"] = "another".into();
+    fs::write(&memory, remembered.to_string()).expect("write");
+    let _agent = world.agent(master.address, "");
+    master.level(ONE, "its end", has_ended).await;
+    master.assign(|all| drop(all.insert(TWO, task("exit 0"))));
+    master.level(TWO, "another's end", has_ended).await;
+    let dir = world.state_dir().join("instances").join(ONE.to_string());
+    let runs = fs::read_to_string(dir.join("sandbox/runs")).expect("it ran");
+    assert_eq!(runs, "run\n");
+}
+
+async fn killed_at_any_moment_an_agent_starts_nothing_twice(world: World) {
+    let (master, mut agent) = start(&world).await;
+    master.joined(1).await;
+    let ids: Vec<InstanceId> = (1..=8).map(|birth| InstanceId { birth, slot: 0 }).collect();
+    master.assign(|all| {
+        for id in &ids {
+            all.insert(*id, task("echo run >> runs; exec sleep 1000"));
+        }
+    });
+    for pause in [20, 60, 110, 170, 240] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        agent.kill();
+        agent = world.agent(master.address, "");
+    }
+    for id in &ids {
+        let level = master
+            .level(*id, "it to run or be over", |level| {
+                is_running(level) || has_ended(level)
+            })
+            .await;
+        let runs = world
+            .state_dir()
+            .join("instances")
+            .join(id.to_string())
+            .join("sandbox/runs");
+        let deadline = Instant::now() + PATIENCE;
+        while is_running(&level) && !runs.exists() {
+            assert!(Instant::now() < deadline, "waited for {id} to write");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let runs = fs::read_to_string(runs).unwrap_or_default();
+        match level.rung {
+            Rung::Running => assert_eq!(runs, "run\n"),
+            _ => assert!(runs.is_empty(), "{id} ended, but ran: {level:?}"),
+        }
+    }
+    master.assign(std::collections::BTreeMap::clear);
+    for id in &ids {
+        master
+            .level(*id, "its removal", |level| level.rung == Rung::Gone)
+            .await;
+    }
+    assert_eq!(children(&world.state_dir().join("instances")).len(), 0);
 }
