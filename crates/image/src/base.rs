@@ -77,7 +77,7 @@ pub async fn make(
     };
     let path = cache.join(format!("{}.tar", recipe.hash()));
     fs::create_dir_all(cache).map_err(failed)?;
-    let _alone = lock::alone(path.with_extension("lock"))
+    let alone = lock::alone(path.with_extension("lock"))
         .await
         .map_err(failed)?;
     if path.is_file() {
@@ -94,7 +94,10 @@ pub async fn make(
         .map_err(failed)?;
     let mut command = command(recipe, &partial);
     command.env("TMPDIR", &room);
-    let made = child::run(MMDEBSTRAP, &mut command, on_line).await;
+    // The lock is the child's input too: when we alone are killed, the next one waits
+    // for the child rather than work in its room.
+    let held = alone.try_clone().map_err(failed)?;
+    let made = child::run_with(MMDEBSTRAP, &mut command, held.into(), on_line).await;
     made.map_err(|source| Error::Make {
         packages: recipe.packages.join(" "),
         source,
