@@ -61,9 +61,9 @@ async function query(text, values) {
 }
 
 /** Whether another try can help: a lost connection, a server that starts or stops, no table yet. */
-function isPassing({ code }) {
-  const isServers = /^[0-9A-Z]{5}$/.test(code ?? "");
-  return !isServers || /^(08|53|57P)/.test(code) || code === "42P01";
+function isPassing({ severity, code }) {
+  const isServersWord = severity !== undefined;
+  return !isServersWord || /^(08|53|57P|42P01)/.test(code);
 }
 
 /** Two instances may do this at once, and one of them then learns that it is done. */

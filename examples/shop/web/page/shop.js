@@ -50,6 +50,9 @@ function say(text, trouble = "") {
   $("#state").dataset.trouble = trouble;
 }
 
+// Another text is another order.
+$("form").item.addEventListener("input", ({ target }) => delete target.form.dataset.key);
+
 $("form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const form = event.target;
