@@ -5,14 +5,15 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::process::Command;
 
 use crate::child::{self, Tool};
 use crate::layout;
+use crate::lock;
 use crate::manifest::ImageConfig;
 use crate::reference::{NotAnImage, Reference};
+use crate::trash;
 
 const BUILDAH: Tool = Tool {
     name: "buildah",
@@ -151,10 +152,24 @@ impl Builder {
             })
     }
 
+    /// Whether `localhost/NAME:latest` is among the local images.
+    pub async fn has_base(&self, name: &str) -> Result<bool, Error> {
+        let mut images = self.buildah();
+        images.args(["images", "--format", "{{.Name}}:{{.Tag}}"]);
+        let wanted = format!("localhost/{name}:latest");
+        let mut found = false;
+        let listed = child::run(BUILDAH, &mut images, |line| found |= line == wanted).await;
+        listed.map_err(|source| Error::Import {
+            name: name.to_owned(),
+            source,
+        })?;
+        Ok(found)
+    }
+
     /// Makes a tar of a root filesystem the local image `localhost/NAME:latest`, for
-    /// Dockerfiles to begin from.
+    /// Dockerfiles to begin from. Of an import that was killed the next one with that
+    /// name leaves nothing.
     pub async fn import_base(&self, name: &str, tar: &Path) -> Result<(), Error> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
         if Reference::parse(&format!("localhost/{name}"))?.repository() != name {
             let reason = "a base has no tag";
             return Err(Error::Name(NotAnImage {
@@ -166,10 +181,11 @@ impl Builder {
             dir: self.dir.clone(),
             source,
         };
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let room = self
-            .dir
-            .join(format!("import-{}-{number}", std::process::id()));
+        let room = self.dir.join(format!("import-{}", name.replace('/', "-")));
+        let _alone = lock::alone(room.with_extension("lock"))
+            .await
+            .map_err(disk)?;
+        trash::remove(&room).map_err(disk)?;
         let (layout, tar) = (room.join(name), tar.to_owned());
         let write = move || layout::write(&layout, "base", &tar, &ImageConfig::default());
         let written = tokio::task::spawn_blocking(write)
@@ -179,7 +195,7 @@ impl Builder {
             Ok(_) => self.pull_layout(name, &room).await,
             Err(source) => Err(disk(source)),
         };
-        fs::remove_dir_all(&room).map_err(disk)?;
+        trash::remove(&room).map_err(disk)?;
         imported
     }
 
