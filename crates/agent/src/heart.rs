@@ -29,7 +29,6 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use crate::act::{self, Done, Tools, Work};
-use crate::disk::Note;
 use crate::error::words;
 use crate::event::{Event, NetworkState, Outgoing};
 use crate::health::Checks;
@@ -143,7 +142,7 @@ impl Heart {
     }
 
     async fn beat(&mut self, events: &mut mpsc::Receiver<Event>) -> Result<(), Error> {
-        self.turn()?;
+        self.turn();
         let nap = self.nap();
         let done = tokio::select! {
             event = events.recv() => Ok(event),
@@ -211,20 +210,11 @@ impl Heart {
         };
         local.health = health;
         tracing::info!(instance.id = %id, "{id} is {health:?}");
-        self.note(id, |note| note.health = health);
-    }
-
-    /// Changes what the next agent will know. It can do without: notes spare it surprises.
-    fn note(&self, id: InstanceId, change: impl FnOnce(&mut Note)) {
-        let mut note = self.tools.disk.note(id);
-        change(&mut note);
-        if let Err(error) = self.tools.disk.keep_note(id, &note) {
-            tracing::warn!(instance.id = %id, "Could not keep a note: {}", words(&error));
-        }
+        self.tools.note(id, |note| note.health = health);
     }
 
     /// Everything that follows from what is known now.
-    fn turn(&mut self) -> Result<(), Error> {
+    fn turn(&mut self) {
         self.observed.link = self.session.link();
         // An action that begins changes what there is to tell, and what is told may allow one.
         loop {
@@ -248,19 +238,25 @@ impl Heart {
             .retain(|id, _| self.observed.instances.contains_key(id));
         self.check();
         self.send();
-        self.keep_directory()
+        self.keep_directory();
     }
 
-    /// At most once a second, for it is written whole.
-    fn keep_directory(&mut self) -> Result<(), Error> {
+    /// At most once a second, for it is written whole. Only a next agent without a session would
+    /// miss it.
+    fn keep_directory(&mut self) {
         let now = self.tools.clock.now();
-        if self.directory_unkept && now - self.directory_kept >= DIRECTORY_EVERY {
-            let directory = self.session.kept_directory();
-            self.tools.disk.keep_directory(directory)?;
-            self.directory_unkept = false;
-            self.directory_kept = now;
+        if !self.directory_unkept || now - self.directory_kept < DIRECTORY_EVERY {
+            return;
         }
-        Ok(())
+        self.directory_kept = now;
+        match self
+            .tools
+            .disk
+            .keep_directory(self.session.kept_directory())
+        {
+            Ok(()) => self.directory_unkept = false,
+            Err(error) => tracing::warn!("Could not keep the directory: {}", words(&error)),
+        }
     }
 
     fn report(&mut self) {
@@ -378,7 +374,8 @@ impl Heart {
             (Outcome::Over(exit), Subject::Instance(id)) => {
                 let id = *id;
                 self.observed.failures.remove(&subject);
-                self.note(id, |note| note.never_ran = Some(exit.clone()));
+                let never_ran = Some(exit.clone());
+                self.tools.note(id, |note| note.never_ran = never_ran);
                 self.ended(id, exit);
             }
             (Outcome::Again(failure), _) => drop(self.observed.failures.insert(subject, failure)),

@@ -94,13 +94,15 @@ async fn look(
             Ok(Some((local, None)))
         }
         (Found::Running(instance), None) => {
+            // The clock may have been set back meanwhile; what was cannot be to come.
+            let now = tools.clock.now();
             let local = Local {
                 stage: Stage::Running {
                     pid: act::pid(&instance),
-                    since: note.since.unwrap_or_else(|| tools.clock.now()),
+                    since: note.since.map_or(now, |since| since.min(now)),
                 },
                 health: note.health,
-                stopping: note.stopping,
+                stopping: note.stopping.map(|sent| sent.min(now)),
                 reported: false,
             };
             tracing::info!(instance.id = %id, "Found {id} running");

@@ -25,7 +25,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::disk::Disk;
+use crate::disk::{Disk, Note};
+use crate::error::words;
 use crate::event::NetworkState;
 use crate::{Config, Error as Fatal};
 
@@ -83,6 +84,8 @@ pub(crate) enum Error {
     },
     #[error("volumes are not there yet: this agent has no driver that could open {0}")]
     NoVolumes(String),
+    #[error("an instance can have one fixed address, and {0} were asked for")]
+    FixedAddresses(usize),
     #[error("privileged containers are not there yet")]
     Privileged,
     #[error("the overlay network is down: {0}")]
@@ -107,7 +110,7 @@ pub(crate) enum Error {
     Container(#[from] container::Error),
     #[error(transparent)]
     Network(#[from] network::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Note(#[from] Fatal),
     #[error("a thread of the agent's panicked")]
     Panicked(#[from] tokio::task::JoinError),
@@ -141,6 +144,16 @@ impl Tools {
 
     pub fn cgroup(&self, id: InstanceId) -> String {
         format!("{}/{id}", self.config.cgroup_base)
+    }
+
+    /// Changes what the next agent will know of an instance. It could do without, so that a full
+    /// disk keeps nothing from ending.
+    pub fn note(&self, id: InstanceId, change: impl FnOnce(&mut Note)) {
+        let mut note = self.disk.note(id);
+        change(&mut note);
+        if let Err(error) = self.disk.keep_note(id, &note) {
+            tracing::warn!(instance.id = %id, "Could not keep a note: {}", words(&error));
+        }
     }
 
     pub fn shim_cgroup(&self) -> String {

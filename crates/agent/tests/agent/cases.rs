@@ -100,6 +100,22 @@ async fn start(world: &World) -> (Master, Agent) {
     (master, agent)
 }
 
+async fn exists(path: &Path) {
+    let deadline = Instant::now() + PATIENCE;
+    while !path.exists() {
+        assert!(Instant::now() < deadline, "waited for {}", path.display());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn written(path: &Path) {
+    let deadline = Instant::now() + PATIENCE;
+    while !fs::read_to_string(path).is_ok_and(|text| text.ends_with('\n')) {
+        assert!(Instant::now() < deadline, "waited for {}", path.display());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// The container's init as this machine counts.
 fn pid(world: &World, id: InstanceId) -> String {
     let path = world
@@ -170,11 +186,7 @@ async fn an_exit_while_no_agent_lives_is_reported_by_the_next(world: World) {
     agent.kill();
     let dir = world.state_dir().join("instances").join(ONE.to_string());
     fs::write(dir.join("sandbox/go"), "").expect("write");
-    let deadline = Instant::now() + PATIENCE;
-    while !dir.join("exit").exists() {
-        assert!(Instant::now() < deadline, "waited for the record");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    exists(&dir.join("exit")).await;
     let _agent = world.agent(master.address, "");
     let end = master.level(ONE, "its end", has_ended).await;
     assert_eq!(end.exit.map(|exit| exit.status), Some(ExitStatus::Code(9)));
@@ -270,6 +282,9 @@ async fn after_a_boot_what_ran_is_over_and_never_runs_again(world: World) {
     let line = "echo run >> runs; exec sleep 1000";
     master.assign(|all| drop(all.insert(ONE, task(line))));
     master.level(ONE, "it to run", is_running).await;
+    let dir = world.state_dir().join("instances").join(ONE.to_string());
+    let runs = dir.join("sandbox/runs");
+    written(&runs).await;
     agent.kill();
     let init = pid(&world, ONE).parse().expect("a pid");
     kill(Pid::from_raw(init), Signal::SIGKILL).expect("kill");
@@ -282,8 +297,7 @@ async fn after_a_boot_what_ran_is_over_and_never_runs_again(world: World) {
     master.level(ONE, "its end", has_ended).await;
     master.assign(|all| drop(all.insert(TWO, task("exit 0"))));
     master.level(TWO, "another's end", has_ended).await;
-    let dir = world.state_dir().join("instances").join(ONE.to_string());
-    let runs = fs::read_to_string(dir.join("sandbox/runs")).expect("it ran");
+    let runs = fs::read_to_string(runs).expect("it ran");
     assert_eq!(runs, "run\n");
 }
 
@@ -345,10 +359,8 @@ async fn killed_at_any_moment_an_agent_starts_nothing_twice(world: World) {
             .join("instances")
             .join(id.to_string())
             .join("sandbox/runs");
-        let deadline = Instant::now() + PATIENCE;
-        while is_running(&level) && !runs.exists() {
-            assert!(Instant::now() < deadline, "waited for {id} to write");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        if is_running(&level) {
+            written(&runs).await;
         }
         let runs = fs::read_to_string(runs).unwrap_or_default();
         match level.rung {
