@@ -1,1 +1,29 @@
-//! Volume drivers: create, snapshot, send, receive, limit, mount
+//! Volumes' data on one node: made, limited, kept, snapshotted, sent to and received from other
+//! nodes; and the role files that say what a copy is.
+//!
+//! Deliberately absent: who may write a volume, when it moves, and how streams travel. The agent
+//! asks [`Volumes`], which keeps a [`Driver`]'s blocking work off its threads; start reading
+//! there, then [`driver`], [`btrfs`] and [`pool`].
+
+mod disk;
+mod error;
+mod loop_device;
+mod subvolume;
+mod sys;
+mod tool;
+
+pub mod btrfs;
+pub mod driver;
+pub mod pool;
+pub mod roles;
+pub mod transfer;
+pub mod users;
+mod volumes;
+
+pub use btrfs::Btrfs;
+pub use driver::{Driver, SnapshotName};
+pub use error::{Error, Result};
+pub use pool::{Pool, PoolConfig};
+pub use roles::Role;
+pub use users::foreign_users;
+pub use volumes::{Landing, LocalCopy, Sending, Volumes};

@@ -1,0 +1,541 @@
+//! Volumes as btrfs subvolumes.
+//!
+//! ```text
+//! POOL/volumes/NAME/live               writable, limited
+//!                   making             the next `live`, until it has its limit
+//!                   snapshots/S/data   read-only, whole
+//!                   landing/S.N/data   being received, in a fresh 0700 directory per attempt
+//!                   aside/S/data       read-only, deleted by name only
+//! ```
+//!
+//! A name appears in its place in one step (a rename, or a snapshot, which commits), so that what
+//! is in place is whole. Every snapshot is called `data`: the name is part of the stream, and
+//! nothing a sender chooses becomes a path here.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use model::VolumeId;
+
+use crate::driver::{
+    Aside, Driver, Found, Identity, Incoming, Outgoing, Room, SnapshotName, Usage,
+};
+use crate::error::{Doing, Error, Result};
+use crate::pool::Pool;
+use crate::tool::Process;
+use crate::{disk, subvolume, sys};
+
+/// The stream's subvolume, everywhere.
+const DATA: &str = "data";
+const NO_UUID: [u8; 16] = [0; 16];
+
+pub struct Btrfs {
+    pool: Pool,
+    attempts: AtomicU64,
+}
+
+impl Btrfs {
+    pub fn new(pool: Pool) -> Self {
+        Self {
+            pool,
+            attempts: AtomicU64::new(0),
+        }
+    }
+
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn of(&self, volume: &VolumeId) -> Result<Place> {
+        Ok(Place {
+            volume: volume.clone(),
+            dir: self.pool.ready()?.join("volumes").join(volume.as_str()),
+        })
+    }
+
+    /// The volume's directory, only if there is one: asking makes no pool.
+    fn found_place(&self, volume: &VolumeId) -> Option<Place> {
+        let dir = self.pool.existing()?.join("volumes").join(volume.as_str());
+        dir.exists().then(|| Place {
+            volume: volume.clone(),
+            dir,
+        })
+    }
+
+    fn live(&self, volume: &VolumeId) -> Result<(Place, PathBuf)> {
+        let place = self.found_place(volume);
+        place
+            .map(|place| {
+                let live = place.live();
+                (place, live)
+            })
+            .filter(|(_, live)| live.exists())
+            .ok_or_else(|| Error::NoVolume {
+                volume: volume.clone(),
+            })
+    }
+
+    fn volumes(&self) -> Result<Vec<Place>> {
+        let Some(root) = self.pool.existing() else {
+            return Ok(Vec::new());
+        };
+        let dir = root.join("volumes");
+        let mut places: Vec<Place> = names(&dir)?
+            .iter()
+            .filter_map(|name| VolumeId::parse(name).ok())
+            .map(|volume| Place {
+                dir: dir.join(volume.as_str()),
+                volume,
+            })
+            .collect();
+        places.sort_by(|a, b| a.volume.cmp(&b.volume));
+        Ok(places)
+    }
+}
+
+impl Driver for Btrfs {
+    fn create(&self, volume: &VolumeId, size: u64) -> Result<()> {
+        let place = self.of(volume)?;
+        disk::private_directory(&place.dir)?;
+        if place.live().exists() {
+            return subvolume::set_limit(&place.dir, &place.live(), size);
+        }
+        place.make_live(size, subvolume::create)
+    }
+
+    fn open(&self, volume: &VolumeId) -> Result<PathBuf> {
+        self.pool.check()?;
+        self.live(volume).map(|(_, live)| live)
+    }
+
+    fn set_limit(&self, volume: &VolumeId, size: u64) -> Result<()> {
+        let (place, live) = self.live(volume)?;
+        subvolume::set_limit(&place.dir, &live, size)
+    }
+
+    fn usage(&self, volume: &VolumeId) -> Result<Usage> {
+        let (place, live) = self.live(volume)?;
+        let count = subvolume::count(&place.dir, &live)?;
+        count.map(|count| count.usage).ok_or_else(|| Error::Tool {
+            action: format!("count {}", live.display()),
+            words: "btrfs keeps no count of it".to_owned(),
+        })
+    }
+
+    fn found(&self) -> Result<Vec<Found>> {
+        self.volumes()?.iter().map(Place::found).collect()
+    }
+
+    fn room(&self) -> Result<Room> {
+        self.pool.room()
+    }
+
+    fn flush(&self, volume: &VolumeId) -> Result<()> {
+        let (place, _) = self.live(volume)?;
+        disk::sync_filesystem(&place.dir)
+    }
+
+    fn snapshot(&self, volume: &VolumeId, name: &SnapshotName) -> Result<()> {
+        self.pool.check()?;
+        let (place, live) = self.live(volume)?;
+        let snapshot = place.snapshot(name);
+        if snapshot.exists() {
+            return Ok(());
+        }
+        place.refuse_nested(&live)?;
+        disk::private_directory(&place.dir.join("snapshots").join(name.as_str()))?;
+        subvolume::snapshot(&live, &snapshot, true)?;
+        disk::sync_filesystem(&place.dir)
+    }
+
+    fn delete_snapshot(&self, volume: &VolumeId, name: &SnapshotName) -> Result<()> {
+        match self.found_place(volume) {
+            Some(place) => {
+                discard(&place.dir.join("snapshots").join(name.as_str()))?;
+                disk::sync_filesystem(&place.dir)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn send(
+        &self,
+        volume: &VolumeId,
+        base: Option<&SnapshotName>,
+        snapshot: &SnapshotName,
+    ) -> Result<Outgoing> {
+        let place = self.of(volume)?;
+        let from = place.whole(snapshot)?;
+        let base = base.map(|base| place.whole(base)).transpose()?;
+        let info = subvolume::info(&from)?;
+        let mut arguments: Vec<&OsStr> = vec!["send".as_ref(), "-q".as_ref()];
+        if stream_version() >= 2 {
+            // Extents that are compressed on disk travel as they are.
+            arguments.extend(["--proto", "2", "--compressed-data"].map(OsStr::new));
+        }
+        if let Some(base) = &base {
+            arguments.extend(["-p".as_ref(), base.as_os_str()]);
+        }
+        arguments.push(from.as_os_str());
+        let action = format!("send snapshot {snapshot} of volume {volume}");
+        let (reader, writer) = io::pipe().doing(|| action.clone())?;
+        let process = Process::start(action, &arguments, Stdio::null(), Stdio::from(writer))?;
+        let uuid = match info.received_uuid {
+            NO_UUID => info.uuid,
+            received => received,
+        };
+        Ok(Outgoing {
+            pipe: OwnedFd::from(reader),
+            identity: identity(&uuid, info.changed),
+            finish: Box::new(|| process.finish()),
+        })
+    }
+
+    fn receive(&self, volume: &VolumeId, snapshot: &SnapshotName) -> Result<Box<dyn Incoming>> {
+        let place = self.of(volume)?;
+        let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
+        let dir = place
+            .dir
+            .join("landing")
+            .join(format!("{snapshot}.{attempt}"));
+        // The number is this agent's; an earlier one may have left its own.
+        discard(&dir)?;
+        disk::private_directory(&dir)?;
+        let action = format!("receive snapshot {snapshot} of volume {volume}");
+        let (reader, writer) = io::pipe().doing(|| action.clone())?;
+        let mut landing = Landing {
+            place,
+            snapshot: snapshot.clone(),
+            dir,
+            pipe: Some(OwnedFd::from(writer)),
+            process: None,
+            kept: false,
+        };
+        let arguments = ["receive".as_ref(), "-q".as_ref(), landing.dir.as_os_str()];
+        landing.process = Some(Process::start(
+            action,
+            &arguments,
+            Stdio::from(reader),
+            Stdio::null(),
+        )?);
+        Ok(Box::new(landing))
+    }
+
+    fn promote(&self, volume: &VolumeId, snapshot: &SnapshotName, size: u64) -> Result<()> {
+        let place = self.of(volume)?;
+        let source = place.whole(snapshot)?;
+        let live = place.live();
+        if live.exists() {
+            if subvolume::info(&live)?.parent_uuid != subvolume::info(&source)?.uuid {
+                return Err(Error::Occupied {
+                    volume: volume.clone(),
+                    snapshot: snapshot.clone(),
+                });
+            }
+            return subvolume::set_limit(&place.dir, &live, size);
+        }
+        place.make_live(size, |making| subvolume::snapshot(&source, making, false))
+    }
+
+    fn retire(&self, volume: &VolumeId) -> Result<()> {
+        match self.found_place(volume) {
+            Some(place) => {
+                subvolume::delete(&place.live())?;
+                disk::sync_filesystem(&place.dir)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn set_aside(&self, volume: &VolumeId, name: &SnapshotName) -> Result<()> {
+        let place = self.of(volume)?;
+        let (live, aside) = (place.live(), place.aside(name));
+        if !live.exists() {
+            return if aside.exists() {
+                Ok(())
+            } else {
+                Err(Error::NoVolume {
+                    volume: volume.clone(),
+                })
+            };
+        }
+        if !aside.exists() {
+            place.refuse_nested(&live)?;
+            disk::private_directory(&place.dir.join("aside").join(name.as_str()))?;
+            subvolume::snapshot(&live, &aside, true)?;
+        } else if subvolume::info(&aside)?.parent_uuid != subvolume::info(&live)?.uuid {
+            return Err(Error::SnapshotExists {
+                volume: volume.clone(),
+                snapshot: name.clone(),
+            });
+        }
+        // Only what is on disk may replace the only copy.
+        disk::sync_filesystem(&place.dir)?;
+        subvolume::delete(&live)?;
+        disk::sync_filesystem(&place.dir)
+    }
+
+    fn delete_aside(&self, volume: &VolumeId, name: &SnapshotName) -> Result<()> {
+        match self.found_place(volume) {
+            Some(place) => {
+                discard(&place.dir.join("aside").join(name.as_str()))?;
+                disk::sync_filesystem(&place.dir)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn remove(&self, volume: &VolumeId) -> Result<()> {
+        let Some(place) = self.found_place(volume) else {
+            return Ok(());
+        };
+        subvolume::delete(&place.live())?;
+        place.sweep()?;
+        for kind in ["snapshots", "aside"] {
+            for name in names(&place.dir.join(kind))? {
+                discard(&place.dir.join(kind).join(name))?;
+            }
+        }
+        fs::remove_dir_all(&place.dir).doing(|| format!("remove {}", place.dir.display()))?;
+        disk::sync_filesystem(place.dir.parent().unwrap_or(&place.dir))
+    }
+
+    fn sweep(&self) -> Result<()> {
+        self.volumes()?.iter().try_for_each(Place::sweep)
+    }
+}
+
+/// One volume's directory.
+struct Place {
+    volume: VolumeId,
+    dir: PathBuf,
+}
+
+impl Place {
+    fn live(&self) -> PathBuf {
+        self.dir.join("live")
+    }
+
+    fn making(&self) -> PathBuf {
+        self.dir.join("making")
+    }
+
+    fn snapshot(&self, name: &SnapshotName) -> PathBuf {
+        self.dir.join("snapshots").join(name.as_str()).join(DATA)
+    }
+
+    fn aside(&self, name: &SnapshotName) -> PathBuf {
+        self.dir.join("aside").join(name.as_str()).join(DATA)
+    }
+
+    fn whole(&self, name: &SnapshotName) -> Result<PathBuf> {
+        let path = self.snapshot(name);
+        path.exists()
+            .then_some(path)
+            .ok_or_else(|| Error::NoSnapshot {
+                volume: self.volume.clone(),
+                snapshot: name.clone(),
+            })
+    }
+
+    /// A live copy is seen only with its limit: limits are not inherited, and a crash in between
+    /// would leave it without one.
+    fn make_live(&self, size: u64, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let making = self.making();
+        subvolume::delete(&making)?;
+        make(&making)?;
+        subvolume::set_limit(&self.dir, &making, size)?;
+        fs::rename(&making, self.live()).doing(|| format!("rename {}", making.display()))?;
+        disk::sync_filesystem(&self.dir)
+    }
+
+    /// A snapshot holds an empty directory where a nested subvolume was: what is in that would
+    /// silently stay behind.
+    fn refuse_nested(&self, live: &Path) -> Result<()> {
+        let paths = subvolume::nested(live)?;
+        if paths.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Nested {
+            volume: self.volume.clone(),
+            paths,
+        })
+    }
+
+    fn found(&self) -> Result<Found> {
+        let mut snapshots = Vec::new();
+        for name in snapshot_names(&self.dir.join("snapshots"))? {
+            if self.snapshot(&name).exists() {
+                snapshots.push(name);
+            }
+        }
+        let mut asides = Vec::new();
+        for name in snapshot_names(&self.dir.join("aside"))? {
+            let path = self.aside(&name);
+            if path.exists() {
+                asides.push(aside(&self.dir, name, &path)?);
+            }
+        }
+        Ok(Found {
+            volume: self.volume.clone(),
+            live: self.live().exists(),
+            snapshots,
+            asides,
+        })
+    }
+
+    fn sweep(&self) -> Result<()> {
+        subvolume::delete(&self.making())?;
+        let landing = self.dir.join("landing");
+        for name in names(&landing)? {
+            discard(&landing.join(name))?;
+        }
+        Ok(())
+    }
+}
+
+fn aside(pool: &Path, name: SnapshotName, path: &Path) -> Result<Aside> {
+    let made = Duration::from_secs(subvolume::info(path)?.made_at);
+    let count = subvolume::count(pool, path)?;
+    Ok(Aside {
+        name,
+        made: SystemTime::UNIX_EPOCH + made,
+        bytes: count.map_or(0, |count| count.usage.bytes),
+        own_bytes: count.map_or(0, |count| count.own_bytes),
+    })
+}
+
+/// A snapshot that arrives.
+struct Landing {
+    place: Place,
+    snapshot: SnapshotName,
+    dir: PathBuf,
+    pipe: Option<OwnedFd>,
+    process: Option<Process>,
+    kept: bool,
+}
+
+impl Incoming for Landing {
+    fn pipe(&mut self) -> Option<OwnedFd> {
+        self.pipe.take()
+    }
+
+    fn finish(&mut self) -> Result<Identity> {
+        drop(self.pipe.take());
+        if let Some(process) = self.process.take() {
+            process.finish()?;
+        }
+        // The receiver's exit says nothing about the disk: without this a power cut leaves files
+        // of the right size, full of zeros.
+        disk::sync_filesystem(&self.dir)?;
+        let info = subvolume::info(&self.dir.join(DATA))?;
+        if !info.read_only || info.received_uuid == NO_UUID {
+            return Err(Error::Differs {
+                volume: self.place.volume.clone(),
+                snapshot: self.snapshot.clone(),
+                what: "end",
+                got: "a copy that was not finished".to_owned(),
+                wanted: "a finished one".to_owned(),
+            });
+        }
+        Ok(identity(&info.received_uuid, info.sent))
+    }
+
+    fn keep(mut self: Box<Self>) -> Result<()> {
+        let target = self.place.snapshot(&self.snapshot);
+        if target.exists() {
+            let (got, here) = (
+                subvolume::info(&self.dir.join(DATA))?,
+                subvolume::info(&target)?,
+            );
+            // The same once more, because our answer got lost, say.
+            if (got.received_uuid, got.sent) == (here.received_uuid, here.sent) {
+                return Ok(());
+            }
+            return Err(Error::SnapshotExists {
+                volume: self.place.volume.clone(),
+                snapshot: self.snapshot.clone(),
+            });
+        }
+        let dir = self
+            .place
+            .dir
+            .join("snapshots")
+            .join(self.snapshot.as_str());
+        disk::private_directory(&self.place.dir.join("snapshots"))?;
+        // The directory around it moves: a read-only subvolume itself cannot change its parent.
+        fs::rename(&self.dir, &dir).doing(|| format!("rename {}", self.dir.display()))?;
+        self.kept = true;
+        disk::sync_filesystem(&dir)
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        let (process, pipe, dir) = (self.process.take(), self.pipe.take(), self.dir.clone());
+        // Dropped on the runtime's threads too. Whatever this leaves, the next start sweeps.
+        std::thread::spawn(move || {
+            drop(pipe);
+            if let Some(process) = process {
+                process.kill();
+            }
+            if let Err(error) = discard(&dir) {
+                tracing::warn!("{error}");
+            }
+        });
+    }
+}
+
+/// Deletes a directory and the subvolume in it.
+fn discard(dir: &Path) -> Result<()> {
+    subvolume::delete(&dir.join(DATA))?;
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).doing(|| format!("remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn identity(uuid: &[u8; 16], transaction: u64) -> Identity {
+    Identity(format!("{}:{transaction}", sys::uuid_text(uuid)))
+}
+
+/// The newest the kernel speaks.
+fn stream_version() -> u32 {
+    fs::read_to_string("/sys/fs/btrfs/features/send_stream_version")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(1)
+}
+
+fn snapshot_names(dir: &Path) -> Result<Vec<SnapshotName>> {
+    Ok(names(dir)?
+        .iter()
+        .filter_map(|name| SnapshotName::parse(name).ok())
+        .collect())
+}
+
+/// What is in a directory, in order; nothing if there is none.
+fn names(dir: &Path) -> Result<Vec<String>> {
+    let action = || format!("list {}", dir.display());
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.doing(action)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.doing(action)?.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
+}
