@@ -150,8 +150,9 @@ impl Driver for Btrfs {
         }
         place.refuse_nested(&live)?;
         disk::private_directory(&place.dir.join("snapshots").join(name.as_str()))?;
-        subvolume::snapshot(&live, &snapshot, true)?;
-        disk::sync_filesystem(&place.dir)
+        // The kernel writes out the source's data and commits before it answers; a sync of the
+        // whole filesystem on top would make a sealed app wait for everybody else's writes.
+        subvolume::snapshot(&live, &snapshot, true)
     }
 
     fn delete_snapshot(&self, volume: &VolumeId, name: &SnapshotName) -> Result<()> {

@@ -42,13 +42,36 @@ impl Bench {
     }
 
     pub async fn node_of_size(&self, node: &str, size: u64) -> Volumes {
+        self.start(node, size, None).await
+    }
+
+    /// A node that was given a directory on btrfs.
+    pub async fn node_in(&self, node: &str, btrfs: &Path) -> Volumes {
+        self.start(node, POOL, Some(btrfs.to_owned())).await
+    }
+
+    async fn start(&self, node: &str, size: u64, btrfs: Option<PathBuf>) -> Volumes {
         let dir = self.dir(node);
-        let driver = Arc::new(driver_at(&dir, size));
+        let pool = Pool::open(PoolConfig {
+            dir: dir.clone(),
+            size,
+            btrfs,
+        });
+        let driver = Arc::new(Btrfs::new(pool.unwrap()));
         self.drivers
             .lock()
             .unwrap()
             .insert(node.to_owned(), driver.clone());
         Volumes::open(dir.join("roles"), driver).await.unwrap()
+    }
+
+    /// Ends the node's agent as kill -9 would: the mount stays.
+    pub async fn forget(&self, node: &str) {
+        let driver = self.drivers.lock().unwrap().remove(node).unwrap();
+        until("nothing uses the driver", || {
+            Arc::strong_count(&driver) == 1
+        })
+        .await;
     }
 
     /// Unmounts the node's pool and holds that no loop device stays. Whoever dropped a landing
@@ -57,7 +80,9 @@ impl Bench {
         let driver = self.drivers.lock().unwrap().remove(node).unwrap();
         until("the pool is unmounted", || driver.pool().close().is_ok()).await;
         let file = self.dir(node).join("pool.btrfs");
-        until("the loop device is gone", || !has_loop_device(&file)).await;
+        if file.exists() {
+            until("the loop device is gone", || !has_loop_device(&file)).await;
+        }
     }
 }
 
@@ -70,15 +95,6 @@ impl Drop for Bench {
             let _ = rustix::mount::unmount(mount, rustix::mount::UnmountFlags::DETACH);
         }
     }
-}
-
-pub fn driver_at(dir: &Path, size: u64) -> Btrfs {
-    let pool = Pool::open(PoolConfig {
-        dir: dir.to_owned(),
-        size,
-        btrfs: None,
-    });
-    Btrfs::new(pool.unwrap())
 }
 
 pub fn volume(name: &str) -> VolumeId {
@@ -100,7 +116,7 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-pub fn has_loop_device(file: &Path) -> bool {
+fn has_loop_device(file: &Path) -> bool {
     let listing = Command::new("losetup")
         .arg("-j")
         .arg(file)
@@ -117,4 +133,33 @@ fn mounts_below(dir: &Path) -> Vec<PathBuf> {
         .map(PathBuf::from)
         .filter(|point| point.starts_with(dir))
         .collect()
+}
+
+pub const EDQUOT: i32 = 122;
+
+/// Writes until the limit refuses, in pieces of 1 MiB, and says how many went in.
+pub fn fill(dir: &Path) -> (u64, Option<i32>) {
+    use std::io::Write;
+    let mut file = fs::File::create(dir.join("filler")).unwrap();
+    let piece = noise(99, MIB);
+    for pieces in 0..1000 {
+        if let Err(error) = file.write_all(&piece).and_then(|()| file.sync_all()) {
+            return (pieces, error.raw_os_error());
+        }
+    }
+    (1000, None)
+}
+
+/// Bytes that nothing compresses, the same for the same seed.
+pub fn noise(seed: u64, length: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut bytes = Vec::with_capacity(length as usize);
+    while (bytes.len() as u64) < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length as usize);
+    bytes
 }
