@@ -27,13 +27,16 @@ use crate::driver::{
     Aside, Driver, Found, Identity, Incoming, Outgoing, Room, SnapshotName, Usage,
 };
 use crate::error::{Doing, Error, Result};
+use crate::landing::Landing;
 use crate::pool::Pool;
 use crate::tool::Process;
 use crate::{disk, subvolume, sys};
 
 /// The stream's subvolume, everywhere.
-const DATA: &str = "data";
-const NO_UUID: [u8; 16] = [0; 16];
+pub const DATA: &str = "data";
+pub const NO_UUID: [u8; 16] = [0; 16];
+/// Bytes.
+const PIPE: usize = 1 << 20;
 
 pub struct Btrfs {
     pool: Pool,
@@ -46,10 +49,6 @@ impl Btrfs {
             pool,
             attempts: AtomicU64::new(0),
         }
-    }
-
-    pub fn pool(&self) -> &Pool {
-        &self.pool
     }
 
     fn of(&self, volume: &VolumeId) -> Result<Place> {
@@ -185,7 +184,7 @@ impl Driver for Btrfs {
         }
         arguments.push(from.as_os_str());
         let action = format!("send snapshot {snapshot} of volume {volume}");
-        let (reader, writer) = io::pipe().doing(|| action.clone())?;
+        let (reader, writer) = wide_pipe(&action)?;
         let process = Process::start(action, &arguments, Stdio::null(), Stdio::from(writer))?;
         let uuid = match info.received_uuid {
             NO_UUID => info.uuid,
@@ -207,25 +206,7 @@ impl Driver for Btrfs {
             .join(format!("{snapshot}.{attempt}"));
         // The number is this agent's; an earlier one may have left its own.
         discard(&dir)?;
-        disk::private_directory(&dir)?;
-        let action = format!("receive snapshot {snapshot} of volume {volume}");
-        let (reader, writer) = io::pipe().doing(|| action.clone())?;
-        let mut landing = Landing {
-            place,
-            snapshot: snapshot.clone(),
-            dir,
-            pipe: Some(OwnedFd::from(writer)),
-            process: None,
-            kept: false,
-        };
-        let arguments = ["receive".as_ref(), "-q".as_ref(), landing.dir.as_os_str()];
-        landing.process = Some(Process::start(
-            action,
-            &arguments,
-            Stdio::from(reader),
-            Stdio::null(),
-        )?);
-        Ok(Box::new(landing))
+        Ok(Box::new(Landing::start(place, snapshot, dir)?))
     }
 
     fn promote(&self, volume: &VolumeId, snapshot: &SnapshotName, size: u64) -> Result<()> {
@@ -310,12 +291,20 @@ impl Driver for Btrfs {
     fn sweep(&self) -> Result<()> {
         self.volumes()?.iter().try_for_each(Place::sweep)
     }
+
+    fn check(&self) -> Result<()> {
+        self.pool.check()
+    }
+
+    fn close(&self) -> Result<()> {
+        self.pool.close()
+    }
 }
 
 /// One volume's directory.
-struct Place {
-    volume: VolumeId,
-    dir: PathBuf,
+pub struct Place {
+    pub volume: VolumeId,
+    pub dir: PathBuf,
 }
 
 impl Place {
@@ -327,7 +316,7 @@ impl Place {
         self.dir.join("making")
     }
 
-    fn snapshot(&self, name: &SnapshotName) -> PathBuf {
+    pub fn snapshot(&self, name: &SnapshotName) -> PathBuf {
         self.dir.join("snapshots").join(name.as_str()).join(DATA)
     }
 
@@ -412,92 +401,8 @@ fn aside(pool: &Path, name: SnapshotName, path: &Path) -> Result<Aside> {
     })
 }
 
-/// A snapshot that arrives.
-struct Landing {
-    place: Place,
-    snapshot: SnapshotName,
-    dir: PathBuf,
-    pipe: Option<OwnedFd>,
-    process: Option<Process>,
-    kept: bool,
-}
-
-impl Incoming for Landing {
-    fn pipe(&mut self) -> Option<OwnedFd> {
-        self.pipe.take()
-    }
-
-    fn finish(&mut self) -> Result<Identity> {
-        drop(self.pipe.take());
-        if let Some(process) = self.process.take() {
-            process.finish()?;
-        }
-        // The receiver's exit says nothing about the disk: without this a power cut leaves files
-        // of the right size, full of zeros.
-        disk::sync_filesystem(&self.dir)?;
-        let info = subvolume::info(&self.dir.join(DATA))?;
-        if !info.read_only || info.received_uuid == NO_UUID {
-            return Err(Error::Differs {
-                volume: self.place.volume.clone(),
-                snapshot: self.snapshot.clone(),
-                what: "end",
-                got: "a copy that was not finished".to_owned(),
-                wanted: "a finished one".to_owned(),
-            });
-        }
-        Ok(identity(&info.received_uuid, info.sent))
-    }
-
-    fn keep(mut self: Box<Self>) -> Result<()> {
-        let target = self.place.snapshot(&self.snapshot);
-        if target.exists() {
-            let (got, here) = (
-                subvolume::info(&self.dir.join(DATA))?,
-                subvolume::info(&target)?,
-            );
-            // The same once more, because our answer got lost, say.
-            if (got.received_uuid, got.sent) == (here.received_uuid, here.sent) {
-                return Ok(());
-            }
-            return Err(Error::SnapshotExists {
-                volume: self.place.volume.clone(),
-                snapshot: self.snapshot.clone(),
-            });
-        }
-        let dir = self
-            .place
-            .dir
-            .join("snapshots")
-            .join(self.snapshot.as_str());
-        disk::private_directory(&self.place.dir.join("snapshots"))?;
-        // The directory around it moves: a read-only subvolume itself cannot change its parent.
-        fs::rename(&self.dir, &dir).doing(|| format!("rename {}", self.dir.display()))?;
-        self.kept = true;
-        disk::sync_filesystem(&dir)
-    }
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
-        let (process, pipe, dir) = (self.process.take(), self.pipe.take(), self.dir.clone());
-        // Dropped on the runtime's threads too. Whatever this leaves, the next start sweeps.
-        std::thread::spawn(move || {
-            drop(pipe);
-            if let Some(process) = process {
-                process.kill();
-            }
-            if let Err(error) = discard(&dir) {
-                tracing::warn!("{error}");
-            }
-        });
-    }
-}
-
 /// Deletes a directory and the subvolume in it.
-fn discard(dir: &Path) -> Result<()> {
+pub fn discard(dir: &Path) -> Result<()> {
     subvolume::delete(&dir.join(DATA))?;
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -507,8 +412,15 @@ fn discard(dir: &Path) -> Result<()> {
     }
 }
 
-fn identity(uuid: &[u8; 16], transaction: u64) -> Identity {
+pub fn identity(uuid: &[u8; 16], transaction: u64) -> Identity {
     Identity(format!("{}:{transaction}", sys::uuid_text(uuid)))
+}
+
+/// As long as the kernel grants, so that the two ends seldom wait for each other.
+pub fn wide_pipe(action: &str) -> Result<(io::PipeReader, io::PipeWriter)> {
+    let (reader, writer) = io::pipe().doing(|| action.to_owned())?;
+    let _ = rustix::pipe::fcntl_setpipe_size(&writer, PIPE);
+    Ok((reader, writer))
 }
 
 /// The newest the kernel speaks.

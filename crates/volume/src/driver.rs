@@ -74,6 +74,12 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Deletes what interrupted calls left. Only while no other call is under way.
     fn sweep(&self) -> Result<()>;
+
+    /// Whether the filesystem still takes writes; `Ok` too before there is one.
+    fn check(&self) -> Result<()>;
+
+    /// Lets go of the filesystem, for a node that ends; fails while anything uses it.
+    fn close(&self) -> Result<()>;
 }
 
 /// Of a snapshot or of something set aside: 1 to 128 letters, digits, dots, dashes and
@@ -158,7 +164,8 @@ pub struct Aside {
     pub name: SnapshotName,
     pub made: SystemTime,
     pub bytes: u64,
-    /// What no other copy here shares: what deleting it frees.
+    /// What no other copy here shares: what deleting it frees. Rises once the space of the live
+    /// copy that it was is cleared, seconds later.
     pub own_bytes: u64,
 }
 

@@ -3,22 +3,23 @@
 //!
 //! Deliberately absent: who may write a volume, when it moves, and how streams travel. The agent
 //! asks [`Volumes`], which keeps a [`Driver`]'s blocking work off its threads; start reading
-//! there, then [`driver`], [`btrfs`] and [`pool`].
+//! there, then [`driver`], [`Btrfs`] and [`Pool`].
 
+mod btrfs;
 mod disk;
 mod error;
+mod landing;
 mod loop_device;
+mod pool;
 mod subvolume;
 mod sys;
 mod tool;
+mod volumes;
 
-pub mod btrfs;
 pub mod driver;
-pub mod pool;
 pub mod roles;
 pub mod transfer;
 pub mod users;
-mod volumes;
 
 pub use btrfs::Btrfs;
 pub use driver::{Driver, SnapshotName};

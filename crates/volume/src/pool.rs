@@ -19,6 +19,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, FlockOperation, StatVfs, StatVfsMountFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
@@ -32,6 +33,8 @@ const BTRFS_MAGIC: u64 = 0x9123_683E;
 const SUBVOLUME_INODE: u64 = 256;
 /// What a pool leaves on its host, so that others there (and our role files) can still write.
 const HOST_RESERVE: u64 = 64 << 20;
+const LOCK_TRIES: u32 = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug)]
 pub struct PoolConfig {
@@ -51,7 +54,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Takes the pool of `config.dir`, mounting it if it was ever made.
+    /// Takes the pool of `config.dir`, mounting it if it was ever made. Blocks, as all calls here.
     pub fn open(config: PoolConfig) -> Result<Self> {
         disk::private_directory(&config.dir)?;
         let pool = Self {
@@ -184,6 +187,8 @@ impl Pool {
     }
 }
 
+/// Waits a little for its last holder: after a kill, a process that it was just starting may have
+/// it for another moment.
 fn lock(dir: &Path) -> Result<File> {
     let path = dir.join("lock");
     let file = File::options()
@@ -192,13 +197,16 @@ fn lock(dir: &Path) -> Result<File> {
         .write(true)
         .open(&path)
         .doing(|| format!("open {}", path.display()))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Taken {
-            path: dir.to_owned(),
-        }),
-        Err(error) => Err(error).doing(|| format!("lock {}", path.display())),
+    for _ in 0..LOCK_TRIES {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            Err(error) => return Err(error).doing(|| format!("lock {}", path.display())),
+        }
     }
+    Err(Error::Taken {
+        path: dir.to_owned(),
+    })
 }
 
 /// Reserves the file's blocks and makes the filesystem, on disk.

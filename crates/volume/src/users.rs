@@ -147,15 +147,19 @@ impl Place {
     /// The maps name the filesystem only; which subvolume it is the file itself tells.
     fn is_mapped_in(&self, process: &Path) -> bool {
         let (major, minor) = self.filesystem;
-        let filesystem = format!("{major:02x}:{minor:02x}");
+        let filesystem = format!(" {major:02x}:{minor:02x} ");
         let maps = fs::read(process.join("maps")).unwrap_or_default();
-        String::from_utf8_lossy(&maps).lines().any(|line| {
-            let mut fields = line.split_ascii_whitespace();
-            let range = fields.next().unwrap_or_default();
-            fields.nth(2) == Some(filesystem.as_str())
-                && fs::metadata(process.join("map_files").join(unpadded(range)))
-                    .is_ok_and(|file| file.dev() == self.device)
-        })
+        let maps = String::from_utf8_lossy(&maps);
+        // Hardly any process has one, and hundreds are asked while an app stands still.
+        maps.contains(&filesystem)
+            && maps
+                .lines()
+                .filter(|line| line.contains(&filesystem))
+                .any(|line| {
+                    let range = line.split(' ').next().unwrap_or_default();
+                    fs::metadata(process.join("map_files").join(unpadded(range)))
+                        .is_ok_and(|file| file.dev() == self.device)
+                })
     }
 }
 

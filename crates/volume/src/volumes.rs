@@ -11,8 +11,10 @@ use model::VolumeId;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::unix::pipe;
 
+use crate::btrfs::Btrfs;
 use crate::driver::{Driver, Found, Identity, Incoming, Outgoing, Room, SnapshotName, Usage};
 use crate::error::{Doing, Error, Result};
+use crate::pool::{Pool, PoolConfig};
 use crate::roles::{Role, Roles};
 use crate::transfer::{Metered, Sent, Transfer};
 use crate::users::foreign_users;
@@ -37,6 +39,13 @@ pub struct LocalCopy {
 }
 
 impl Volumes {
+    /// The volumes of a btrfs pool, with the role files beside it.
+    pub async fn on_btrfs(config: PoolConfig) -> Result<Self> {
+        let roles = config.dir.join("roles");
+        let driver = blocking(move || Ok(Btrfs::new(Pool::open(config)?))).await?;
+        Self::open(roles, Arc::new(driver)).await
+    }
+
     /// `roles` is the directory of the role files. What an earlier agent left half done is swept
     /// away.
     pub async fn open(roles: PathBuf, driver: Arc<dyn Driver>) -> Result<Self> {
@@ -46,6 +55,18 @@ impl Volumes {
             Ok(Self { driver, roles })
         })
         .await
+    }
+
+    /// Whether the filesystem still takes writes; `Ok` too before there is one.
+    pub async fn check(&self) -> Result<()> {
+        let driver = self.driver.clone();
+        blocking(move || driver.check()).await
+    }
+
+    /// Unmounts, for a node that ends. An agent that ends leaves the mount to its containers.
+    pub async fn close(&self) -> Result<()> {
+        let driver = self.driver.clone();
+        blocking(move || driver.close()).await
     }
 
     /// See [`crate::roles`] for what must be persisted before what.

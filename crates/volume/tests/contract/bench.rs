@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use model::VolumeId;
-use volume::{Btrfs, Pool, PoolConfig, SnapshotName, Volumes};
+use volume::{PoolConfig, SnapshotName, Volumes};
 
 pub const MIB: u64 = 1 << 20;
 pub const POOL: u64 = 400 * MIB;
 
 pub struct Bench {
     dir: tempfile::TempDir,
-    drivers: Mutex<BTreeMap<String, Arc<Btrfs>>>,
+    nodes: Mutex<BTreeMap<String, Volumes>>,
 }
 
 impl Bench {
@@ -29,7 +29,7 @@ impl Bench {
                 .prefix("tandem-volume-")
                 .tempdir()
                 .unwrap(),
-            drivers: Mutex::default(),
+            nodes: Mutex::default(),
         })
     }
 
@@ -51,34 +51,33 @@ impl Bench {
     }
 
     async fn start(&self, node: &str, size: u64, btrfs: Option<PathBuf>) -> Volumes {
-        let dir = self.dir(node);
-        let pool = Pool::open(PoolConfig {
-            dir: dir.clone(),
+        let config = PoolConfig {
+            dir: self.dir(node),
             size,
             btrfs,
-        });
-        let driver = Arc::new(Btrfs::new(pool.unwrap()));
-        self.drivers
+        };
+        let volumes = Volumes::on_btrfs(config).await.unwrap();
+        self.nodes
             .lock()
             .unwrap()
-            .insert(node.to_owned(), driver.clone());
-        Volumes::open(dir.join("roles"), driver).await.unwrap()
+            .insert(node.to_owned(), volumes.clone());
+        volumes
     }
 
-    /// Ends the node's agent as kill -9 would: the mount stays.
-    pub async fn forget(&self, node: &str) {
-        let driver = self.drivers.lock().unwrap().remove(node).unwrap();
-        until("nothing uses the driver", || {
-            Arc::strong_count(&driver) == 1
-        })
-        .await;
+    /// Ends the node's agent as kill -9 would: the mount stays. Drop what `node` gave first.
+    pub fn forget(&self, node: &str) {
+        self.nodes.lock().unwrap().remove(node).unwrap();
     }
 
     /// Unmounts the node's pool and holds that no loop device stays. Whoever dropped a landing
     /// may still be deleting it.
     pub async fn close(&self, node: &str) {
-        let driver = self.drivers.lock().unwrap().remove(node).unwrap();
-        until("the pool is unmounted", || driver.pool().close().is_ok()).await;
+        let volumes = self.nodes.lock().unwrap().remove(node).unwrap();
+        let begun = std::time::Instant::now();
+        while let Err(error) = volumes.close().await {
+            assert!(begun.elapsed().as_secs() < 60, "{error}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
         let file = self.dir(node).join("pool.btrfs");
         if file.exists() {
             until("the loop device is gone", || !has_loop_device(&file)).await;
@@ -88,9 +87,6 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        for (_, driver) in std::mem::take(&mut *self.drivers.lock().unwrap()) {
-            let _ = driver.pool().close();
-        }
         for mount in mounts_below(self.dir.path()).iter().rev() {
             let _ = rustix::mount::unmount(mount, rustix::mount::UnmountFlags::DETACH);
         }

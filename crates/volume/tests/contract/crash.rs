@@ -3,11 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 
 use tokio::io::AsyncReadExt;
 use volume::transfer::Transfer;
-use volume::{Btrfs, Error, Pool, PoolConfig, Volumes};
+use volume::{Error, Pool, PoolConfig, Volumes};
 
 use crate::bench::{Bench, MIB, POOL, name, noise, until, volume};
 use crate::travel::{Silence, stream};
@@ -74,13 +73,12 @@ async fn helper_that_receives_half() {
     let Some(dir) = std::env::var_os(RECEIVER).map(PathBuf::from) else {
         return;
     };
-    let pool = Pool::open(PoolConfig {
+    let config = PoolConfig {
         dir: dir.clone(),
         size: POOL,
         btrfs: None,
-    });
-    let driver = Arc::new(Btrfs::new(pool.unwrap()));
-    let volumes = Volumes::open(dir.join("roles"), driver).await.unwrap();
+    };
+    let volumes = Volumes::on_btrfs(config).await.unwrap();
     let half = fs::read(dir.join("half")).unwrap();
     let _ = volumes
         .receive(
@@ -156,7 +154,7 @@ async fn a_half_made_pool_and_a_half_made_volume_count_as_never_begun() {
         .unwrap();
     assert!(making.status.success());
     drop(volumes);
-    bench.forget("a").await;
+    bench.forget("a");
     let volumes = bench.node("a").await;
     assert!(!other.join("making").exists());
     let path = volumes.path(&volume("pg")).await.unwrap();
@@ -180,7 +178,7 @@ async fn one_agent_at_a_time_has_a_pool_and_the_mount_outlives_it() {
         Err(Error::Taken { .. })
     ));
     drop(volumes);
-    bench.forget("a").await;
+    bench.forget("a");
     fs::write(path.join("row"), "1").unwrap();
     let volumes = bench.node("a").await;
     assert_eq!(volumes.path(&volume("pg")).await.unwrap(), path);
