@@ -48,22 +48,36 @@ pub struct PoolConfig {
 
 pub struct Pool {
     config: PoolConfig,
-    /// Whether the filesystem is there to be used.
-    mounted: Mutex<bool>,
+    stage: Mutex<Stage>,
     _lock: File,
 }
 
+/// How far the filesystem is for this agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Not made, or not mounted.
+    Absent,
+    /// Can be read.
+    Mounted,
+    /// Counted, and with a place for volumes.
+    Prepared,
+}
+
 impl Pool {
-    /// Takes the pool of `config.dir`, mounting it if it was ever made. Blocks, as all calls here.
+    /// Takes the pool of `config.dir`, mounting it if it was ever made. One that is read-only
+    /// opens too: [`Pool::check`] says so. Blocks, as all calls here.
     pub fn open(config: PoolConfig) -> Result<Self> {
         disk::private_directory(&config.dir)?;
         let pool = Self {
             _lock: lock(&config.dir)?,
             config,
-            mounted: Mutex::new(false),
+            stage: Mutex::new(Stage::Absent),
         };
         if pool.config.btrfs.is_some() || pool.file().exists() {
-            pool.ready()?;
+            match pool.ready() {
+                Err(error) if !matches!(error, Error::ReadOnly { .. }) => return Err(error),
+                _ => {}
+            }
         }
         Ok(pool)
     }
@@ -71,25 +85,28 @@ impl Pool {
     /// The directory that holds the volumes, made and mounted; fails when it cannot be written.
     pub fn ready(&self) -> Result<PathBuf> {
         let root = self.root();
-        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*mounted {
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        if *stage == Stage::Absent {
             if self.config.btrfs.is_none() {
                 self.make()?;
                 self.mount()?;
             }
-            prepare(&root)?;
-            *mounted = true;
+            *stage = Stage::Mounted;
         }
         if stat(&root)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
             return Err(Error::ReadOnly { path: root });
+        }
+        if *stage == Stage::Mounted {
+            prepare(&root)?;
+            *stage = Stage::Prepared;
         }
         Ok(root)
     }
 
     /// The directory that holds the volumes, if there ever was one.
     pub fn existing(&self) -> Option<PathBuf> {
-        let mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
-        mounted.then(|| self.root())
+        let stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        (*stage > Stage::Absent).then(|| self.root())
     }
 
     /// Whether volumes can be written; `Ok` too while there is none.
@@ -116,7 +133,7 @@ impl Pool {
 
     /// Unmounts it, for a node that ends; fails while anything uses it.
     pub fn close(&self) -> Result<()> {
-        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         if self.config.btrfs.is_none() {
             let mount = self.mount_point();
             while is_mount_point(&mount)? {
@@ -124,7 +141,7 @@ impl Pool {
                     .doing(|| format!("unmount {}", mount.display()))?;
             }
         }
-        *mounted = false;
+        *stage = Stage::Absent;
         Ok(())
     }
 

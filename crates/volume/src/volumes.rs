@@ -51,7 +51,11 @@ impl Volumes {
     pub async fn open(roles: PathBuf, driver: Arc<dyn Driver>) -> Result<Self> {
         blocking(move || {
             let roles = Arc::new(Roles::open(roles)?);
-            driver.sweep()?;
+            // What cannot be written is not swept either; it is read, and says so when asked.
+            match driver.check() {
+                Ok(()) => driver.sweep()?,
+                Err(error) => tracing::error!("{error}"),
+            }
             Ok(Self { driver, roles })
         })
         .await

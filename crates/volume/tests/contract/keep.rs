@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use volume::{Error, Volumes};
+use model::Generation;
+use model::volume::{CopyRole, RoleFile};
+use volume::{Error, Role, Volumes};
 
 use crate::bench::{Bench, EDQUOT, MIB, fill, name, noise, volume};
 
@@ -30,6 +32,21 @@ async fn a_volume_made_twice_keeps_its_data_and_goes_when_removed() {
     assert_eq!(usage.limit, Some(32 * MIB));
     let found = volumes.list().await.unwrap()[&pg].found.clone().unwrap();
     assert!(found.live && found.snapshots.is_empty() && found.asides.is_empty());
+
+    let role = Role::from(RoleFile {
+        generation: Generation(1),
+        role: CopyRole::Live,
+    });
+    volumes.persist_role(&pg, role.clone()).await.unwrap();
+    volumes
+        .persist_role(&volume("gone"), role.clone())
+        .await
+        .unwrap();
+    let copies = volumes.list().await.unwrap();
+    assert!(copies[&pg].role == Some(role.clone()) && copies[&pg].found.is_some());
+    assert!(copies[&volume("gone")].role == Some(role) && copies[&volume("gone")].found.is_none());
+    assert_eq!(volumes.roles().await.unwrap().len(), 2);
+    volumes.remove(&volume("gone")).await.unwrap();
 
     volumes.snapshot(&pg, &name("one")).await.unwrap();
     volumes.remove(&pg).await.unwrap();
@@ -145,6 +162,11 @@ async fn a_pool_that_became_read_only_says_so() {
     ] {
         assert!(matches!(error, Error::ReadOnly { .. }), "{error}");
     }
+    drop(volumes);
+    bench.forget("a");
+    let volumes = bench.node("a").await;
+    assert!(volumes.check().await.is_err());
+    assert_eq!(volumes.list().await.unwrap().len(), 1);
     bench.close("a").await;
 }
 

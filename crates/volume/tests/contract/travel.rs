@@ -13,7 +13,7 @@ use volume::{Error, Result, SnapshotName, Volumes};
 use crate::bench::{Bench, EDQUOT, MIB, fill, name, noise, until, volume};
 
 /// Sends a snapshot from one node to another and says how much that took.
-pub async fn ship(
+async fn ship(
     from: &Volumes,
     to: &Volumes,
     volume: &VolumeId,
