@@ -166,6 +166,8 @@ sections! {
     "volume" "Volumes": VolumeGiven => Volume {
         /// Size of a volume that is named for the first time without one
         default_size: Size = Size::mebibytes(1024), "volume-default-size", "TANDEM_VOLUME_DEFAULT_SIZE";
+        /// Size of the file in which a node keeps its volumes, reserved when the first is made
+        pool_size: Size = Size::mebibytes(5120), "volume-pool-size", "TANDEM_VOLUME_POOL_SIZE";
     }
 
     /// The overlay.

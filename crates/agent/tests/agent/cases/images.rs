@@ -1,8 +1,6 @@
 //! Images and what cannot be had.
 
-use model::VolumeId;
 use model::session::Ask;
-use model::spec::{MountSource, VolumeForm};
 
 use super::asks::texts;
 use super::*;
@@ -203,32 +201,4 @@ pub async fn an_image_that_cannot_be_pulled_is_told_in_the_registrys_words(mut w
         .map(|level| level.detail)
         .collect();
     assert_eq!(details[0].as_deref(), Some("pulling"));
-}
-
-pub async fn a_volume_is_refused_in_words(world: World) {
-    let (master, _agent) = start(&world).await;
-    let volume = VolumeId::parse("pg").expect("a name");
-    let spec = AppSpec {
-        command: Run::Shell("exec sleep 1000".into()),
-        mounts: vec![model::spec::Mount {
-            path: "/data".into(),
-            source: MountSource::Volume {
-                volume,
-                size: None,
-                form: VolumeForm::Flocker,
-            },
-            read_only: false,
-        }],
-        ..AppSpec::default()
-    };
-    master.assign(|all| drop(all.insert(ONE, assigned(spec))));
-    let level = master
-        .level(ONE, "the refusal", |level| {
-            level
-                .detail
-                .as_deref()
-                .is_some_and(|detail| detail.contains("volumes are not there yet"))
-        })
-        .await;
-    assert_eq!(level.rung, Rung::Preparing);
 }
