@@ -1,6 +1,7 @@
-#![allow(unsafe_code)]
 //! A working directory for one thread only. A process has one for all its
 //! threads, so a thread that needs another must first stop sharing.
+
+#![allow(unsafe_code)]
 
 use std::io;
 use std::path::Path;

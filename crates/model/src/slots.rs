@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use imbl::Vector;
+use imbl::{OrdSet, Vector};
 
 /// Records by slot number.
 #[derive(Clone, Debug)]
 pub struct Slots<T: Clone> {
     /// Behind pointers: a persistent vector copies 64 neighbours to change one.
     records: Vector<Option<Arc<T>>>,
-    free: Vector<u32>,
+    free: OrdSet<u32>,
     live: usize,
 }
 
@@ -20,17 +20,19 @@ impl<T: Clone> Default for Slots<T> {
     fn default() -> Self {
         Self {
             records: Vector::new(),
-            free: Vector::new(),
+            free: OrdSet::new(),
             live: 0,
         }
     }
 }
 
 impl<T: Clone> Slots<T> {
-    /// The slot that the next record gets.
+    /// The slot that the next record gets: the lowest that is free. It follows from what is
+    /// there, not from how it came about, or a table read back from a checkpoint would give the
+    /// records after it other slots than the log says.
     pub fn next_free(&self) -> u32 {
         self.free
-            .last()
+            .get_min()
             .copied()
             .unwrap_or(self.records.len() as u32)
     }
@@ -41,15 +43,12 @@ impl<T: Clone> Slots<T> {
             let new = self.records.len() as u32;
             self.records.push_back(None);
             if new != slot {
-                self.free.push_back(new);
+                self.free.insert(new);
             }
         }
         if self.records[slot as usize].is_none() {
             self.live += 1;
-            match self.free.last() == Some(&slot) {
-                true => drop(self.free.pop_back()),
-                false => self.free.retain(|free| *free != slot),
-            }
+            self.free.remove(&slot);
         }
         self.records.set(slot as usize, Some(Arc::new(record)));
     }
@@ -68,7 +67,7 @@ impl<T: Clone> Slots<T> {
     pub fn remove(&mut self, slot: u32) -> Option<Arc<T>> {
         let removed = self.records.get_mut(slot as usize)?.take()?;
         self.live -= 1;
-        self.free.push_back(slot);
+        self.free.insert(slot);
         Some(removed)
     }
 
@@ -102,7 +101,7 @@ mod tests {
     fn a_freed_slot_is_used_again_and_a_gap_is_filled() {
         let mut slots = Slots::default();
         slots.put(2, "c");
-        assert_eq!(slots.next_free(), 1);
+        assert_eq!(slots.next_free(), 0);
         slots.put(1, "b");
         slots.put(0, "a");
         assert_eq!(slots.next_free(), 3);

@@ -24,6 +24,13 @@ impl Log {
             .map_or(Revision(0), |transaction| transaction.revision)
     }
 
+    /// The newest revision that a crash cannot take.
+    pub fn durable(&self) -> Revision {
+        let last = self.durable.checked_sub(1);
+        let last = last.and_then(|last| self.written.get(last));
+        last.map_or(Revision(0), |transaction| transaction.revision)
+    }
+
     pub fn synced(&mut self, revision: Revision) {
         self.durable = self
             .written

@@ -5,13 +5,14 @@
 //! - An instance never changes node or app, never climbs down, never runs twice, and is never
 //!   taken for ended while its process lives.
 //! - An instance that goes was reported to have ended as its exit record says.
-//! - A node never obeys an assignment older than the one it has.
+//! - A node never obeys an assignment older than the one it has, nor one that a crash can take.
+//! - No instance begins after its claims were given away.
 //! - What a client was told is on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::ids::{Epoch, InstanceId, NodeId, Revision, VolumeId};
-use model::instance::{Exit, Goal, Rung};
+use model::instance::{Exit, Goal, Rung, StopCause};
 use model::{AppId, Instance, Resources, State};
 use node::Link;
 
@@ -32,14 +33,34 @@ pub struct Watch {
 
 impl Watch {
     /// A process was let go.
-    pub fn started(&mut self, id: InstanceId) {
+    pub fn started(&mut self, id: InstanceId, newest: Option<&State>) {
+        let given_up = newest.is_some_and(|state| {
+            let goal = state.instance(id).map(|instance| instance.goal);
+            matches!(
+                goal,
+                Some(Goal::Stop {
+                    cause: StopCause::NodeLost,
+                    ..
+                })
+            )
+        });
+        if given_up {
+            self.violations.insert(format!(
+                "instance {id} began after its claims were given away"
+            ));
+        }
         if !self.started.insert(id) {
             self.violations.insert(format!("instance {id} ran twice"));
         }
     }
 
     /// An agent obeys an assignment.
-    pub fn assigned(&mut self, machine: usize, link: Link, revision: Revision) {
+    pub fn assigned(&mut self, machine: usize, link: Link, revision: Revision, durable: Revision) {
+        if revision > durable {
+            self.violations.insert(format!(
+                "machine {machine} obeyed revision {revision}, and {durable} is durable"
+            ));
+        }
         let (Link::Assigned { epoch } | Link::Joined { epoch }) = link else {
             return;
         };

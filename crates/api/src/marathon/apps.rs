@@ -63,7 +63,7 @@ pub async fn list(State(context): State<Context>, query: Query) -> Answer {
     let state = context.master.store().state();
     let apps: Vec<_> = state
         .apps()
-        .filter(|app| filter.matches(&app.id, &app.spec))
+        .filter(|app| !app.removing && filter.matches(&app.id, &app.spec))
         .map(|app| views::app(&state, app, embed))
         .collect();
     Ok(answer::json(json!({ "apps": apps })))
@@ -76,7 +76,7 @@ pub async fn read(
 ) -> Answer {
     let state = context.master.store().state();
     let find = |id: &AppId| {
-        let found = state.app(id);
+        let found = state.app(id).filter(|app| !app.removing);
         found.ok_or_else(|| Failure::Refusal(Refusal::NoApp(id.clone()), state.cluster))
     };
     match Target::parse(&path)? {
@@ -98,7 +98,7 @@ pub async fn read(
                         .is_some_and(|rest| rest.starts_with('/'))
             };
             let embed = Embed::parse(query.all("embed"));
-            let apps = state.apps().filter(|app| inside(&app.id));
+            let apps = state.apps().filter(|app| !app.removing && inside(&app.id));
             let apps: Vec<_> = apps.map(|app| views::app(&state, app, embed)).collect();
             Ok(answer::json(json!({ "*": apps })))
         }
@@ -128,7 +128,7 @@ fn not_here() -> Failure {
 }
 
 fn spec_of(state: &model::State, id: &AppId, version: Version) -> Result<AppSpec, Failure> {
-    let app = state.app(id);
+    let app = state.app(id).filter(|app| !app.removing);
     let app = app.ok_or_else(|| Failure::Refusal(Refusal::NoApp(id.clone()), state.cluster))?;
     let current = std::iter::once((app.version, &app.spec));
     let older = app.history.iter().map(|(version, spec)| (*version, spec));

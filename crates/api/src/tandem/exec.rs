@@ -1,6 +1,7 @@
 //! A command run in an instance: the connection is taken over (`Upgrade: tandem-exec`) and
 //! carries frames, a length in four bytes and JSON, both ways: `Input` in, `Part` out.
 
+use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -77,8 +78,8 @@ async fn carry(upgraded: Upgraded, mut relayed: Relayed) {
                     Part::Failed("the node's session ended, or its output was not read in time".to_owned())
                 });
                 let last = matches!(part, Part::Exited(_) | Part::Failed(_) | Part::End);
-                let bytes = serde_json::to_vec(&part).expect("parts are plain values");
-                if frames.send(bytes.into()).await.is_err() || last {
+                let bytes: Bytes = serde_json::to_vec(&part).expect("parts are plain values").into();
+                if frames.send(bytes).await.is_err() || last {
                     return;
                 }
             }
@@ -86,9 +87,9 @@ async fn carry(upgraded: Upgraded, mut relayed: Relayed) {
                 let input = frame
                     .and_then(Result::ok)
                     .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-                match input {
-                    Some(input) if relayed.input(input).is_ok() => {}
-                    Some(_) | None => return,
+                let Some(input) = input else { return };
+                if relayed.input(input).is_err() {
+                    return;
                 }
             }
         }

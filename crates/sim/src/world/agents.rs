@@ -9,11 +9,14 @@ use node::retry::{self, Outcome};
 use node::session::Effect;
 use node::{Action, InFlight, Link, Stage, level};
 
-use super::{Event, World};
+use super::{Event, Master, World};
 use crate::machine::{Said, never_ran, signalled};
 
 /// An agent that has not heard its master for so long connects anew.
-const PATIENCE: Millis = Millis(4000);
+///
+/// It must have given up before the master gives its instances' claims away, or it might start
+/// one then: node timeout (5 s), less a heartbeat, less its own second, less the longest start.
+const PATIENCE: Millis = Millis(2500);
 
 impl World {
     pub fn power_on(&mut self, machine: usize) {
@@ -136,6 +139,7 @@ impl World {
                 machine,
                 agent.session.link(),
                 agent.session.assignment().revision,
+                self.log.durable(),
             ),
             Effect::Directed => agent.observed.directory = agent.session.directory().revision,
             Effect::Acknowledged {
@@ -267,7 +271,8 @@ impl World {
         self.machines[machine].perform(action, now)?;
         match action {
             Action::Start { instance } => {
-                self.watch.started(*instance);
+                let newest = self.master.as_ref().map(Master::newest);
+                self.watch.started(*instance, newest);
                 if self.machines[machine].is_checked(*instance) {
                     let turns = Event::Turns {
                         machine,

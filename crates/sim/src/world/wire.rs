@@ -1,7 +1,8 @@
-//! The wire: connections that deliver in order or break. What is said to or by a machine that is
+//! The wire: connections that deliver in order or break; now and then something is said again,
+//! late. What is said to or by a machine that is
 //! cut off waits, as TCP's retransmissions do, and arrives late if both ends still live.
 
-use model::Time;
+use model::{Millis, Time};
 
 use super::{Event, World};
 use crate::machine::Said;
@@ -45,8 +46,9 @@ impl World {
         let wait = *last - self.now;
         if twice {
             let said = said.clone();
+            let later = self.pace.span(200);
             self.after(
-                wait,
+                Millis(wait.0 + later.0),
                 Event::Arrives {
                     connection: number,
                     said,

@@ -1,0 +1,224 @@
+//! Actions, one verb a file. Each does one step, may be cut off anywhere by a crash, and is then
+//! done again from the start. Which and when is `node::converge`'s word.
+
+mod attach;
+mod create;
+mod kill;
+mod prepare;
+mod pull;
+mod remove;
+mod spec;
+mod start;
+mod stop;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use container::{Created, How, Instance};
+use image::Store;
+use model::instance::ExitStatus;
+use model::session::Welcome;
+use model::{Assigned, Exit, InstanceId, Time};
+use node::{Action, Stage};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::event::NetworkState;
+use crate::{Config, Error as Fatal};
+
+/// Climbs that may be under way at once: each costs a core for some milliseconds.
+const CLIMBS: usize = 8;
+/// Images that may be on their way at once; each has its own parallel layers.
+const PULLS: usize = 4;
+
+/// What all actions work with.
+pub(crate) struct Tools {
+    pub config: Arc<Config>,
+    pub disk: Disk,
+    pub images: Arc<Store>,
+    pub clock: Clock,
+    climbs: Semaphore,
+    pulls: Semaphore,
+}
+
+/// What one action works on; taken by the heart when it begins.
+pub(crate) struct Work {
+    pub id: InstanceId,
+    /// `None`: nobody asks for the instance any more.
+    pub assigned: Option<Assigned>,
+    /// Waits at the door.
+    pub created: Option<Created>,
+    pub running: Option<Instance>,
+    pub network: NetworkState,
+    /// The last welcome: the overlay's shape.
+    pub welcome: Option<Welcome>,
+    /// The image is not wanted any more.
+    pub cancelled: CancellationToken,
+}
+
+/// What an action has brought about.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// Pulled, rooted, attached.
+    Reached(Stage),
+    Created(Created),
+    Running(Instance, Time),
+    Stopping(Time),
+    Ended(Exit),
+    Removed,
+    Cancelled,
+}
+
+/// What one action could not do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{doing} {path}")]
+    File {
+        doing: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("volumes are not there yet: this agent has no driver that could open {0}")]
+    NoVolumes(String),
+    #[error("privileged containers are not there yet")]
+    Privileged,
+    #[error("the overlay network is down: {0}")]
+    NoNetwork(String),
+    #[error("image {0} is not on this node any more")]
+    NoImage(String),
+    #[error("instance {0} has no process to be started")]
+    NotCreated(InstanceId),
+    #[error("instance {0} is not assigned to this node any more")]
+    NotAssigned(InstanceId),
+    #[error(transparent)]
+    Name(#[from] image::NotAnImage),
+    #[error(transparent)]
+    Pull(#[from] Arc<image::PullError>),
+    #[error(transparent)]
+    Mount(#[from] image::MountError),
+    #[error(transparent)]
+    Process(#[from] image::ProcessError),
+    #[error(transparent)]
+    Anonymous(#[from] image::VolumeError),
+    #[error(transparent)]
+    Container(#[from] container::Error),
+    #[error(transparent)]
+    Network(#[from] network::Error),
+    #[error("{0}")]
+    Note(#[from] Fatal),
+    #[error("a thread of the agent's panicked")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+impl Error {
+    /// For `map_err`: which file, and what was tried with it.
+    fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File {
+            doing,
+            path,
+            source,
+        }
+    }
+}
+
+impl Tools {
+    pub fn open(disk: Disk, config: Arc<Config>) -> Result<Self, Fatal> {
+        let images = Store::open(&disk.images(), config.registries.clone())
+            .map_err(|source| Fatal::Images { source })?;
+        Ok(Self {
+            config,
+            disk,
+            images,
+            clock: Clock::start(),
+            climbs: Semaphore::new(CLIMBS),
+            pulls: Semaphore::new(PULLS),
+        })
+    }
+
+    pub fn cgroup(&self, id: InstanceId) -> String {
+        format!("{}/{id}", self.config.cgroup_base)
+    }
+
+    pub fn shim_cgroup(&self) -> String {
+        format!("{}/shims", self.config.cgroup_base)
+    }
+}
+
+impl Work {
+    fn assigned(&self) -> Result<&Assigned, Error> {
+        self.assigned.as_ref().ok_or(Error::NotAssigned(self.id))
+    }
+}
+
+/// Performs one action. Climbs wait for their turn; what goes down never does.
+pub(crate) async fn perform(tools: &Tools, action: &Action, work: Work) -> Result<Done, Error> {
+    let turns = match action {
+        Action::PullImage { .. } => Some(&tools.pulls),
+        action if action.climbs() => Some(&tools.climbs),
+        _ => None,
+    };
+    // Neither semaphore is ever closed, so that an error only means an unlimited turn.
+    let _turn = match turns {
+        Some(turns) => turns.acquire().await.ok(),
+        None => None,
+    };
+    match action {
+        Action::PullImage { .. } => pull::pull(tools, &work).await,
+        Action::PrepareRoot { .. } => prepare::prepare(tools, &work).await,
+        Action::AttachNetwork { .. } => attach::attach(tools, &work).await,
+        Action::Create { .. } => create::create(tools, work).await,
+        Action::Start { .. } => start::start(tools, work).await,
+        Action::Stop { .. } => stop::stop(tools, work).await,
+        Action::Kill { .. } => kill::kill(tools, work).await,
+        Action::Remove { .. } => remove::remove(tools, work).await,
+        // The driver's verbs hook in here, one file each; none of them may pretend.
+        Action::MakeVolume { volume, .. }
+        | Action::AdoptVolume { volume, .. }
+        | Action::OpenVolume { volume, .. }
+        | Action::CloseVolume { volume }
+        | Action::DestroyVolume { volume, .. } => Err(Error::NoVolumes(volume.to_string())),
+    }
+}
+
+/// A container's end as the master is told it, with the last line of its log.
+pub(crate) fn exit(dir: &container::Dir, exit: container::Exit) -> Exit {
+    let status = match exit.how {
+        How::Code(code) => ExitStatus::Code(code),
+        How::Signal(signal) => ExitStatus::Signal(signal),
+        How::Unknown => ExitStatus::Unknown,
+        How::CreateFailed { message, .. } => ExitStatus::NeverRan(message),
+    };
+    Exit {
+        status,
+        out_of_memory: exit.oom,
+        last_line: last_line(dir),
+    }
+}
+
+/// Must be called within a runtime.
+fn last_line(dir: &container::Dir) -> Option<String> {
+    let mut reader = container::log::Reader::open(dir, container::log::From::Tail(1)).ok()?;
+    let mut last = None;
+    while let Ok(lines) = reader.more()
+        && let Some(line) = lines.into_iter().next_back()
+    {
+        last = Some(line.text);
+    }
+    last
+}
+
+/// As `node` counts pids.
+pub(crate) fn pid(instance: &Instance) -> u32 {
+    instance.pid().unsigned_abs()
+}
+
+/// Blocking work, off the runtime's threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await?
+}

@@ -1,0 +1,37 @@
+//! Makes an instance's directory and mounts its root filesystem. A command task has its node's
+//! root, and only gets its sandbox.
+
+use std::fs;
+
+use image::Reference;
+use node::Stage;
+
+use super::{Done, Error, Tools, Work, blocking};
+
+pub(super) async fn prepare(tools: &Tools, work: &Work) -> Result<Done, Error> {
+    let assigned = work.assigned()?;
+    if let Some((volume, _)) = assigned.spec.volumes().next() {
+        return Err(Error::NoVolumes(volume.to_string()));
+    }
+    let dir = tools.disk.instance(work.id);
+    let image = match assigned.spec.image() {
+        None => None,
+        Some(wanted) => {
+            let name = Reference::parse(&wanted.image)?;
+            let found = tools.images.find(&name);
+            Some(found.ok_or_else(|| Error::NoImage(name.short()))?)
+        }
+    };
+    blocking(move || {
+        fs::create_dir_all(&dir).map_err(Error::file("create", &dir))?;
+        match image {
+            Some(image) => image::mount_root(&image, &dir).map(drop)?,
+            None => {
+                let sandbox = dir.join("sandbox");
+                fs::create_dir_all(&sandbox).map_err(Error::file("create", &sandbox))?;
+            }
+        }
+        Ok(Done::Reached(Stage::Rooted))
+    })
+    .await
+}

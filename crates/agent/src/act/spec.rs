@@ -1,0 +1,309 @@
+//! From an assigned instance to the container it shall be: the joint between `model`, `image`,
+//! `network` and `container`.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use container::{Limits, Mount, Network, Root, Source, Spec, Ulimit, User};
+use image::{Arguments, ImageConfig, Overrides, Process};
+use model::spec::{Command, DockerOptions, Engine, ImageContainer, MountSource};
+use model::{Assigned, InstanceId};
+
+use super::{Error, Tools, Work};
+use crate::environment;
+use crate::overlay;
+
+/// Weight of one core.
+const SHARES: u64 = 1024;
+/// The least that the kernel takes.
+const SHARES_MIN: u64 = 2;
+
+/// Everything that is known before the disk is touched.
+pub(super) struct Plan {
+    assigned: Assigned,
+    dir: PathBuf,
+    config: ImageConfig,
+    overrides: Overrides,
+    /// Where its namespace is and what it is called by; `None` on the node's own network.
+    network: Option<(PathBuf, Ipv4Addr)>,
+    gateway: Ipv4Addr,
+    hidden: Vec<PathBuf>,
+    cgroup: String,
+    shim_cgroup: String,
+    log: container::LogLimits,
+}
+
+impl Plan {
+    pub fn of(tools: &Tools, work: &Work) -> Result<Self, Error> {
+        let (id, assigned) = (work.id, work.assigned()?);
+        let spec = &assigned.spec;
+        if spec.image().is_some_and(|image| image.privileged) {
+            return Err(Error::Privileged);
+        }
+        let dir = tools.disk.instance(id);
+        let config = match spec.image() {
+            Some(image) => mounted(tools, image, &dir)?,
+            None => ImageConfig::default(),
+        };
+        let fixed = assigned.placement.fixed_addresses.first();
+        let address = assigned
+            .placement
+            .address
+            .or(fixed.map(|fixed| fixed.address));
+        let network = address.map(|address| (tools.disk.namespace(id), address));
+        let host = &tools.config.machine.hostname;
+        let mut hidden = tools.config.hidden.clone();
+        hidden.push(tools.disk.root().to_owned());
+        Ok(Self {
+            assigned: assigned.clone(),
+            config,
+            overrides: overrides(id, assigned, host, network.is_some()),
+            network,
+            gateway: work
+                .welcome
+                .as_ref()
+                .map_or(Ipv4Addr::UNSPECIFIED, overlay::gateway),
+            hidden,
+            cgroup: tools.cgroup(id),
+            shim_cgroup: tools.shim_cgroup(),
+            log: tools.config.log,
+            dir,
+        })
+    }
+
+    /// Writes what the container is to find, and says what it shall be and how it is asked to
+    /// end. Blocking.
+    pub fn carry_out(self) -> Result<(Spec, i32), Error> {
+        let options = self.options();
+        let image = self.assigned.spec.image();
+        let (root, rootfs) = match image {
+            Some(_) => {
+                let rootfs = self.dir.join("rootfs");
+                (Root::Mounted(rootfs.clone()), rootfs)
+            }
+            None => (self.sandbox(), PathBuf::from("/")),
+        };
+        let process = image::process(&self.config, &self.overrides, &rootfs)?;
+        if let Root::Host { sandbox, .. } = &root {
+            std::os::unix::fs::chown(sandbox, Some(process.uid), Some(process.gid))
+                .map_err(Error::file("give its owner", sandbox))?;
+        }
+        let mounts = self.mounts(&options, &process, &rootfs)?;
+        let mut spec = Spec::new(
+            process.args,
+            root,
+            self.cgroup.clone(),
+            self.shim_cgroup.clone(),
+        );
+        spec.env = process.env;
+        // A command task begins in its sandbox.
+        spec.cwd = image.map(|_| PathBuf::from(process.cwd));
+        spec.user = User {
+            uid: process.uid,
+            gid: process.gid,
+            additional_gids: process.groups,
+        };
+        let on_the_node = self.network.is_none() && options.hostname.is_none();
+        spec.hostname = (!on_the_node).then(|| self.overrides.hostname.clone());
+        spec.read_only_root = options.read_only;
+        if let Some((namespace, _)) = &self.network {
+            spec.network = Network::Namespace(namespace.clone());
+        }
+        spec.mounts = mounts;
+        if let Some(bytes) = options.shm_size {
+            spec.shm_bytes = bytes;
+        }
+        spec.limits = self.limits(&options);
+        spec.capabilities_add = options.cap_add;
+        spec.capabilities_drop = options.cap_drop;
+        spec.no_new_privileges = options.no_new_privileges.unwrap_or(true);
+        spec.log = self.log;
+        Ok((spec, process.stop_signal))
+    }
+
+    fn options(&self) -> DockerOptions {
+        let image = self.assigned.spec.image();
+        image.map(|image| image.options.clone()).unwrap_or_default()
+    }
+
+    fn sandbox(&self) -> Root {
+        Root::Host {
+            sandbox: self.dir.join("sandbox"),
+            hidden: self.hidden.clone(),
+        }
+    }
+
+    fn limits(&self, options: &DockerOptions) -> Limits {
+        let wanted = &self.assigned.spec.resources;
+        let memory = options.memory.unwrap_or(wanted.mem.mebibytes_as_bytes());
+        let ulimits = options.ulimits.iter().map(|limit| Ulimit {
+            name: limit.name.clone(),
+            soft: limit.soft,
+            hard: limit.hard,
+        });
+        Limits {
+            cpu_shares: Some((wanted.cpus.0.saturating_mul(SHARES) / 1000).max(SHARES_MIN)),
+            cpu_quota: wanted.cpu_limit.map(|limit| limit.as_f64()),
+            memory_bytes: (memory > 0).then_some(memory),
+            pids: options.pids_limit.unwrap_or(Limits::default().pids),
+            ulimits: ulimits.collect(),
+        }
+    }
+
+    /// The app's mounts, then what the image declares and nobody mounted, then our files.
+    fn mounts(
+        &self,
+        options: &DockerOptions,
+        process: &Process,
+        rootfs: &Path,
+    ) -> Result<Vec<Mount>, Error> {
+        let mut mounts = Vec::new();
+        for mount in &self.assigned.spec.mounts {
+            mounts.push(Mount {
+                source: source(&mount.source)?,
+                target: self.target(&mount.path),
+                read_only: mount.read_only,
+            });
+        }
+        mounts.extend(options.tmpfs.iter().map(|tmpfs| Mount {
+            source: Source::Tmpfs { bytes: tmpfs.size },
+            target: PathBuf::from(&tmpfs.path),
+            read_only: false,
+        }));
+        for (n, path) in process.volumes.iter().enumerate() {
+            let target = PathBuf::from(path);
+            if mounts.iter().all(|mount: &Mount| mount.target != target) {
+                let anonymous = self.dir.join("anonymous");
+                fs::create_dir_all(&anonymous).map_err(Error::file("create", &anonymous))?;
+                let directory = anonymous.join(n.to_string());
+                image::prepare_volume(rootfs, path, &directory)?;
+                mounts.push(Mount {
+                    source: Source::Bind(directory),
+                    target,
+                    read_only: false,
+                });
+            }
+        }
+        for (name, file) in self.files()? {
+            let target = Path::new("/etc").join(name);
+            if mounts.iter().all(|mount| mount.target != target) {
+                mounts.push(Mount {
+                    source: Source::Bind(file),
+                    target,
+                    read_only: false,
+                });
+            }
+        }
+        Ok(mounts)
+    }
+
+    /// A relative path is one in the sandbox, as under Mesos.
+    fn target(&self, path: &str) -> PathBuf {
+        Path::new(environment::SANDBOX).join(path)
+    }
+
+    /// `hosts`, `resolv.conf` and `hostname`, where the container is not to see the node's own.
+    fn files(&self) -> Result<Vec<(&'static str, PathBuf)>, Error> {
+        let has_image = self.assigned.spec.image().is_some();
+        let hostname = &self.overrides.hostname;
+        let node =
+            |name: &str| fs::read_to_string(Path::new("/etc").join(name)).unwrap_or_default();
+        let contents = match &self.network {
+            Some((_, address)) => vec![
+                ("hosts", network::hosts(*address, hostname)),
+                ("resolv.conf", network::resolv_conf(self.gateway)),
+                ("hostname", format!("{hostname}\n")),
+            ],
+            None if has_image => vec![
+                ("hosts", node("hosts")),
+                ("resolv.conf", node("resolv.conf")),
+                ("hostname", format!("{hostname}\n")),
+            ],
+            None => Vec::new(),
+        };
+        let files = self.dir.join("files");
+        fs::create_dir_all(&files).map_err(Error::file("create", &files))?;
+        contents
+            .into_iter()
+            // The node's root is read-only: a file that it lacks cannot be made there.
+            .filter(|(name, _)| has_image || Path::new("/etc").join(name).exists())
+            .map(|(name, text)| {
+                let path = files.join(name);
+                fs::write(&path, text).map_err(Error::file("write", &path))?;
+                Ok((name, path))
+            })
+            .collect()
+    }
+}
+
+/// The configuration of the image that is mounted, whatever its name means by now.
+fn mounted(tools: &Tools, image: &ImageContainer, dir: &Path) -> Result<ImageConfig, Error> {
+    let id = image::mounted_image(dir);
+    let listed = tools.images.images();
+    listed
+        .into_iter()
+        .find(|listed| Some(&listed.image.id) == id.as_ref())
+        .map(|listed| listed.image.config)
+        .ok_or_else(|| Error::NoImage(image.image.clone()))
+}
+
+fn overrides(id: InstanceId, assigned: &Assigned, host: &str, networked: bool) -> Overrides {
+    let spec = &assigned.spec;
+    let options = spec.image().map(|image| &image.options);
+    let arguments = match &spec.command {
+        Command::Image => None,
+        Command::Shell(line) => Some(Arguments::Shell(line.clone())),
+        Command::Args(args) => Some(Arguments::List(args.clone())),
+    };
+    let mut entrypoint = options.and_then(|options| options.entrypoint.clone());
+    // Under Mesos' own engine a shell line takes the place of the entrypoint too.
+    let by_mesos = spec
+        .image()
+        .is_some_and(|image| image.engine == Engine::Mesos);
+    if by_mesos && entrypoint.is_none() && matches!(arguments, Some(Arguments::Shell(_))) {
+        entrypoint = Some(Vec::new());
+    }
+    let of_options = options.iter().flat_map(|options| &options.env);
+    let env = of_options
+        .filter(|(key, _)| !spec.env.contains_key(*key))
+        .chain(&spec.env)
+        .map(|(key, value)| (key.clone(), value.clone()));
+    let own = match networked {
+        true => format!(
+            "{}-{}",
+            assigned.app.name(),
+            id.to_string().replace('.', "-")
+        ),
+        false => host.to_owned(),
+    };
+    let hostname = options.and_then(|options| options.hostname.clone());
+    Overrides {
+        entrypoint,
+        arguments,
+        given_env: environment::given(id, assigned, host),
+        env: env.collect(),
+        user: options
+            .and_then(|options| options.user.clone())
+            .or_else(|| spec.user.clone()),
+        cwd: options.and_then(|options| options.workdir.clone()),
+        stop_signal: options.and_then(|options| options.stop_signal.clone()),
+        hostname: hostname.unwrap_or(own),
+        tty: false,
+    }
+}
+
+/// What is mounted; a host path that is missing is made, as Docker does.
+fn source(source: &MountSource) -> Result<Source, Error> {
+    match source {
+        // An opened volume's directory would be bound here.
+        MountSource::Volume { volume, .. } => Err(Error::NoVolumes(volume.to_string())),
+        MountSource::Host(path) => {
+            let path = PathBuf::from(path);
+            if !path.exists() {
+                fs::create_dir_all(&path).map_err(Error::file("create", &path))?;
+            }
+            Ok(Source::Bind(path))
+        }
+    }
+}

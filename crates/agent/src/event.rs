@@ -1,0 +1,56 @@
+//! What reaches the heart. Events only wake it: what follows is decided from what is known.
+
+use std::sync::Arc;
+
+use model::session::{FromAgent, FromMaster};
+use model::{Exit, Health, InstanceId, Revision};
+use network::Network;
+use tokio::sync::mpsc;
+
+use crate::act::Done;
+
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A connection stands; the agent speaks first.
+    Connected(Outgoing),
+    Received(FromMaster),
+    Lost,
+    Acted {
+        action: node::Action,
+        /// Or why not, in words for users.
+        outcome: Result<Done, String>,
+    },
+    Ended(InstanceId, Exit),
+    Health(InstanceId, Health),
+    Network(NetworkState),
+    /// Network and names follow the directory of this revision.
+    Applied(Revision),
+    /// An ask has been answered.
+    Answered(u64),
+}
+
+/// Whether instances can be attached.
+#[derive(Clone)]
+pub(crate) enum NetworkState {
+    /// And why.
+    Down(String),
+    Up(Arc<Network>),
+}
+
+impl std::fmt::Debug for NetworkState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Down(why) => f.debug_tuple("Down").field(why).finish(),
+            Self::Up(_) => f.write_str("Up"),
+        }
+    }
+}
+
+/// The way to the master for as long as one session lasts.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    /// The heart's own words, which pass those of `answers`.
+    pub words: mpsc::Sender<FromAgent>,
+    /// Parts of answers to asks; a slow client holds up these only.
+    pub answers: mpsc::Sender<FromAgent>,
+}

@@ -1,0 +1,475 @@
+//! The heart: owns what is known, takes events, and after each does what `node` says follows.
+//!
+//! ```text
+//!  event ─▶ take: session, observed, outbox change; what must be on disk goes there first
+//!        ─▶ turn: levels into the outbox ─ converge ─ start actions ─ checks ─ send
+//! ```
+//! It never waits for an action, a client or the master; only for the disk, and once for the
+//! sweep. Orders are read in `orders.rs`.
+
+mod orders;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use container::{Created, Instance};
+use model::session::{FromAgent, Input};
+use model::sighting::Subject;
+use model::{Exit, InstanceId, Time};
+use node::retry::{Outcome, after};
+use node::{Action, InFlight, Link, Observed, Outbox, Session, Stage, converge, jobs, level};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+
+use crate::act::{self, Done, Tools, Work};
+use crate::error::words;
+use crate::event::{Event, NetworkState, Outgoing};
+use crate::health::Checks;
+use crate::observe::Left;
+use crate::overlay::Wanted;
+use crate::probe::Place;
+use crate::{Error, tls};
+
+/// The longest the heart sleeps: what could not be sent or kept is tried again.
+const TICK: Duration = Duration::from_secs(1);
+/// Sightings in one message.
+const BATCH: usize = 256;
+
+pub(crate) struct Heart {
+    tools: Arc<Tools>,
+    session: Session,
+    observed: Observed,
+    outbox: Outbox,
+    /// While a session lasts.
+    outgoing: Option<Outgoing>,
+    network: NetworkState,
+    wanted: watch::Sender<Option<Wanted>>,
+    /// Whether the kept directory may be programmed in this boot; which words came so far.
+    words: Words,
+    swept: Swept,
+    /// The directory on disk is older than ours.
+    directory_unkept: bool,
+    created: BTreeMap<InstanceId, Created>,
+    running: BTreeMap<InstanceId, Instance>,
+    pulls: BTreeMap<InstanceId, CancellationToken>,
+    checks: BTreeMap<InstanceId, AbortHandle>,
+    asks: BTreeMap<u64, Asked>,
+    /// Cancelled when an instance has ended; made when somebody asks.
+    over: BTreeMap<InstanceId, CancellationToken>,
+    tasks: JoinSet<Option<Event>>,
+    events: mpsc::Sender<Event>,
+    tls: TlsConnector,
+}
+
+/// What has come in this boot.
+#[derive(Clone, Copy, Debug)]
+struct Words {
+    assignment: bool,
+    directory: bool,
+}
+
+/// What nobody claims was cleared away.
+#[derive(Clone, Copy, Debug, Default)]
+struct Swept {
+    groups: bool,
+    network: bool,
+}
+
+struct Asked {
+    input: mpsc::Sender<Input>,
+    task: AbortHandle,
+}
+
+impl Heart {
+    /// `same_boot`: what was remembered was said in this boot of the machine.
+    pub fn new(
+        tools: Arc<Tools>,
+        session: Session,
+        left: Left,
+        same_boot: bool,
+        events: mpsc::Sender<Event>,
+        wanted: watch::Sender<Option<Wanted>>,
+    ) -> Result<Self, Error> {
+        let words = Words {
+            assignment: same_boot,
+            directory: same_boot && !session.directory().nodes.is_empty(),
+        };
+        let mut heart = Self {
+            outbox: Outbox::new(session.incarnation()),
+            tools,
+            session,
+            observed: left.observed,
+            outgoing: None,
+            network: NetworkState::Down("no directory has come yet".to_owned()),
+            wanted,
+            words,
+            swept: Swept::default(),
+            directory_unkept: false,
+            created: BTreeMap::new(),
+            running: BTreeMap::new(),
+            pulls: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            over: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            events,
+            tls: tls::connector()?,
+        };
+        for (id, instance) in left.running {
+            heart.watch(id, instance);
+        }
+        heart.direct();
+        Ok(heart)
+    }
+
+    /// Beats until something is wrong that only a new start may heal.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) -> Error {
+        loop {
+            if let Err(error) = self.beat(&mut events).await {
+                return error;
+            }
+        }
+    }
+
+    async fn beat(&mut self, events: &mut mpsc::Receiver<Event>) -> Result<(), Error> {
+        self.turn()?;
+        let nap = self.nap();
+        let event = tokio::select! {
+            event = events.recv() => event,
+            Some(done) = self.tasks.join_next() => match done {
+                Ok(event) => event,
+                Err(error) if error.is_cancelled() => None,
+                Err(source) => return Err(Error::Panicked { source }),
+            },
+            () = sleep(nap) => None,
+        };
+        if let Some(event) = event {
+            self.take(event).await?;
+        }
+        // A burst costs one turn.
+        while let Ok(event) = events.try_recv() {
+            self.take(event).await?;
+        }
+        Ok(())
+    }
+
+    fn nap(&self) -> Duration {
+        let now = self.tools.clock.now();
+        converge::wake_at(self.session.assignment(), &self.observed, now)
+            .map_or(TICK, |at| self.tools.clock.until(at).min(TICK))
+    }
+
+    async fn take(&mut self, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Connected(outgoing) => self.connected(outgoing),
+            Event::Received(message) => self.received(message).await?,
+            Event::Lost => self.lost(),
+            Event::Acted { action, outcome } => self.acted(action, outcome),
+            Event::Ended(id, exit) => self.ended(id, exit),
+            Event::Health(id, health) => {
+                if let Some(local) = self.observed.instances.get_mut(&id) {
+                    local.health = health;
+                    let mut note = self.tools.disk.note(id);
+                    note.health = health;
+                    self.tools.disk.keep_note(id, &note)?;
+                }
+            }
+            Event::Network(state) => {
+                self.network = state;
+                self.sweep_network().await;
+            }
+            Event::Applied(revision) => self.observed.directory = revision,
+            Event::Answered(ask) => drop(self.asks.remove(&ask)),
+        }
+        Ok(())
+    }
+
+    /// Everything that follows from what is known now.
+    fn turn(&mut self) -> Result<(), Error> {
+        self.observed.link = self.session.link();
+        // An action that begins changes what there is to tell, and what is told may allow one.
+        loop {
+            self.report();
+            let now = self.tools.clock.now();
+            let actions = converge(self.session.assignment(), &self.observed, now);
+            if actions.is_empty() {
+                break;
+            }
+            for action in actions {
+                self.begin(action, now);
+            }
+        }
+        for id in converge::cancelled(self.session.assignment(), &self.observed) {
+            if let Some(pull) = self.pulls.get(&id) {
+                pull.cancel();
+            }
+        }
+        self.observed.forget(self.session.assignment());
+        self.over
+            .retain(|id, _| self.observed.instances.contains_key(id));
+        self.check();
+        self.send();
+        if self.directory_unkept {
+            self.tools
+                .disk
+                .keep_directory(self.session.kept_directory())?;
+            self.directory_unkept = false;
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) {
+        let levels = level::levels(self.session.assignment(), &self.observed);
+        self.outbox.put_all(levels);
+        for (id, local) in &mut self.observed.instances {
+            local.reported = self.outbox.is_settled(&Subject::Instance(*id));
+        }
+    }
+
+    fn begin(&mut self, action: Action, since: Time) {
+        let subject = action.subject();
+        let flight = InFlight {
+            action: action.clone(),
+            since,
+        };
+        self.observed.in_flight.insert(subject.clone(), flight);
+        let work = match subject {
+            Subject::Instance(id) => self.work(id, &action),
+            // No volume is there that anything could be done to.
+            Subject::Volume(_) | Subject::Node(_) => self.work(InstanceId::default(), &action),
+        };
+        let tools = Arc::clone(&self.tools);
+        self.tasks.spawn(async move {
+            let outcome = act::perform(&tools, &action, work).await;
+            let outcome = outcome.map_err(|error| words(&error));
+            Some(Event::Acted { action, outcome })
+        });
+    }
+
+    fn work(&mut self, id: InstanceId, action: &Action) -> Work {
+        let created = match action {
+            Action::Start { .. } | Action::Kill { .. } => self.created.remove(&id),
+            _ => None,
+        };
+        let cancelled = CancellationToken::new();
+        if matches!(action, Action::PullImage { .. }) {
+            self.pulls.insert(id, cancelled.clone());
+        }
+        Work {
+            id,
+            assigned: self.session.assignment().instances.get(&id).cloned(),
+            created,
+            running: self.running.get(&id).cloned(),
+            network: self.network.clone(),
+            welcome: self.session.memory().welcome.clone(),
+            cancelled,
+        }
+    }
+
+    fn acted(&mut self, action: Action, outcome: Result<Done, String>) {
+        let subject = action.subject();
+        self.observed.in_flight.remove(&subject);
+        let Subject::Instance(id) = subject else {
+            if let Err(why) = outcome {
+                self.failed(action, why);
+            }
+            return;
+        };
+        if matches!(action, Action::PullImage { .. }) {
+            self.pulls.remove(&id);
+        }
+        let done = match outcome {
+            Ok(done) => done,
+            Err(why) => return self.failed(action, why),
+        };
+        self.observed.failures.remove(&Subject::Instance(id));
+        match done {
+            Done::Reached(stage) => self.reached(id, stage),
+            Done::Created(created) => {
+                let pid = created.pid().unsigned_abs();
+                self.created.insert(id, created);
+                self.reached(id, Stage::Created { pid });
+            }
+            Done::Running(instance, since) => {
+                let pid = act::pid(&instance);
+                tracing::info!(instance.id = %id, "Started {id} (pid {pid})");
+                self.watch(id, instance);
+                self.reached(id, Stage::Running { pid, since });
+            }
+            Done::Stopping(sent) => {
+                let local = self.observed.instances.entry(id).or_default();
+                local.stopping = Some(sent);
+            }
+            Done::Ended(exit) => self.ended(id, exit),
+            Done::Removed => {
+                let local = self.observed.instances.entry(id).or_default();
+                let exit = match std::mem::take(&mut local.stage) {
+                    Stage::Ended(exit) => Some(exit),
+                    Stage::Removed(exit) => exit,
+                    _ => None,
+                };
+                self.reached(id, Stage::Removed(exit));
+                self.ended_for_all(id);
+            }
+            Done::Cancelled => {}
+        }
+    }
+
+    fn failed(&mut self, action: Action, why: String) {
+        let subject = action.subject();
+        let verb = action.verb();
+        let now = self.tools.clock.now();
+        let earlier = self.observed.failures.get(&subject);
+        if earlier.is_none_or(|earlier| earlier.why != why) {
+            match &subject {
+                Subject::Instance(id) => {
+                    tracing::warn!(instance.id = %id, "Failed {verb} {id}: {why}");
+                }
+                Subject::Volume(id) => tracing::warn!(volume.id = %id, "Failed {verb} {id}: {why}"),
+                Subject::Node(_) => {}
+            }
+        }
+        match (after(action, earlier, why, now), &subject) {
+            (Outcome::Over(exit), Subject::Instance(id)) => {
+                let id = *id;
+                self.observed.failures.remove(&subject);
+                self.ended(id, exit);
+            }
+            (Outcome::Again(failure), _) => drop(self.observed.failures.insert(subject, failure)),
+            (Outcome::Over(_), _) => {}
+        }
+    }
+
+    fn reached(&mut self, id: InstanceId, stage: Stage) {
+        self.observed.instances.entry(id).or_default().stage = stage;
+    }
+
+    /// The first word on an end is the true one.
+    fn ended(&mut self, id: InstanceId, exit: Exit) {
+        self.running.remove(&id);
+        self.created.remove(&id);
+        self.ended_for_all(id);
+        let local = self.observed.instances.entry(id).or_default();
+        if !matches!(local.stage, Stage::Ended(_) | Stage::Removed(_)) {
+            tracing::info!(instance.id = %id, "Ended {id}: {:?}", exit.status);
+            local.stage = Stage::Ended(exit);
+        }
+    }
+
+    fn ended_for_all(&mut self, id: InstanceId) {
+        if let Some(over) = self.over.remove(&id) {
+            over.cancel();
+        }
+    }
+
+    /// Waits for an instance's end, however often it takes.
+    fn watch(&mut self, id: InstanceId, instance: Instance) {
+        let handle = instance.clone();
+        self.running.insert(id, instance);
+        self.tasks.spawn(async move {
+            loop {
+                match handle.wait().await {
+                    Ok(exit) => return Some(Event::Ended(id, act::exit(handle.dir(), exit))),
+                    Err(error) => {
+                        let why = words(&error);
+                        tracing::error!(instance.id = %id, "Lost sight of {id}: {why}");
+                        sleep(TICK).await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Begins and ends health checks, so that exactly those run that should.
+    fn check(&mut self) {
+        let assignment = self.session.assignment();
+        let wanted = jobs::checked(assignment, &self.observed);
+        let ids: BTreeSet<InstanceId> = wanted.iter().map(|checked| checked.instance).collect();
+        self.checks.retain(|id, task| {
+            let kept = ids.contains(id);
+            if !kept {
+                task.abort();
+            }
+            kept
+        });
+        for checked in wanted {
+            let id = checked.instance;
+            let (Some(instance), Some(assigned)) =
+                (self.running.get(&id), assignment.instances.get(&id))
+            else {
+                continue;
+            };
+            if self.checks.contains_key(&id) {
+                continue;
+            }
+            let placement = &assigned.placement;
+            let namespace = self.tools.disk.namespace(id);
+            let networked = placement.address.is_some() || !placement.fixed_addresses.is_empty();
+            let fixed = placement.fixed_addresses.first();
+            let address = placement.address.or(fixed.map(|fixed| fixed.address));
+            let checks = Checks {
+                id,
+                assigned: assigned.clone(),
+                place: Place {
+                    instance: instance.clone(),
+                    namespace: networked.then_some(namespace),
+                    address: address.unwrap_or(self.tools.config.machine.address),
+                    tls: self.tls.clone(),
+                },
+                since: checked.since,
+                known: self
+                    .observed
+                    .instances
+                    .get(&id)
+                    .map_or_else(Default::default, |local| local.health),
+                clock: self.tools.clock,
+                events: self.events.clone(),
+            };
+            let task = self.tasks.spawn(async move {
+                checks.run().await;
+                None
+            });
+            self.checks.insert(id, task);
+        }
+    }
+
+    /// Hands the session as much of the outbox as it takes now.
+    fn send(&mut self) {
+        let Some(outgoing) = &self.outgoing else {
+            return;
+        };
+        if self.observed.link == Link::Down {
+            return;
+        }
+        while let Ok(place) = outgoing.words.try_reserve() {
+            let batch = self.outbox.take(BATCH);
+            if batch.is_empty() {
+                break;
+            }
+            place.send(FromAgent::Sightings(batch));
+        }
+    }
+
+    /// The namespaces that instances of this node have or may still get.
+    fn claimed(&self) -> BTreeMap<InstanceId, PathBuf> {
+        let gone = |id: &InstanceId| {
+            self.observed
+                .instances
+                .get(id)
+                .is_some_and(|local| matches!(local.stage, Stage::Removed(_)))
+        };
+        self.session
+            .assignment()
+            .instances
+            .keys()
+            .chain(self.observed.instances.keys())
+            .filter(|id| !gone(id))
+            .map(|id| (*id, self.tools.disk.namespace(*id)))
+            .collect()
+    }
+}

@@ -1,0 +1,324 @@
+//! Requests over real HTTP against a real master without agents: what is answered, and what is
+//! remembered.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use hyper::Request;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use master::Master;
+use serde_json::{Value, json};
+
+type Body = axum::body::Body;
+
+struct Server {
+    address: SocketAddr,
+    dir: tempfile::TempDir,
+    _master: Master,
+}
+
+async fn serve(dir: tempfile::TempDir) -> Server {
+    let config = master::Config {
+        dir: dir.path().join("master"),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        settings: Default::default(),
+    };
+    let (master, running) = Master::start(config).await.unwrap();
+    tokio::spawn(running.ended());
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let config = api::Config {
+        listen: vec![address],
+        socket: dir.path().join("api.sock"),
+        advertised: (address.ip().to_string(), address.port()),
+    };
+    tokio::spawn(api::serve(master.clone(), config));
+    while tokio::net::TcpStream::connect(address).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    Server {
+        address,
+        dir,
+        _master: master,
+    }
+}
+
+struct Reply {
+    status: u16,
+    headers: axum::http::HeaderMap,
+    text: String,
+}
+
+impl Reply {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
+    }
+}
+
+impl Server {
+    async fn ask(&self, method: &str, path: &str, body: impl ToString) -> Reply {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address))
+            .header(
+                "accept",
+                if path.contains("text=1") {
+                    "text/plain"
+                } else {
+                    "application/json"
+                },
+            )
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        let (parts, body) = client.request(request).await.unwrap().into_parts();
+        let bytes = axum::body::to_bytes(Body::new(body), usize::MAX)
+            .await
+            .unwrap();
+        Reply {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+}
+
+fn sleep(instances: u32) -> Value {
+    json!({ "cmd": "sleep 1000", "cpus": 0.1, "mem": 32, "instances": instances })
+}
+
+#[tokio::test]
+async fn an_app_put_twice_changes_nothing_the_second_time() {
+    let server = serve(tempfile::tempdir().unwrap()).await;
+    let first = server.ask("PUT", "/v2/apps/shop/web", sleep(2)).await;
+    assert_eq!(first.status, 201, "{}", first.text);
+    assert_eq!(
+        first.headers["marathon-deployment-id"].to_str().unwrap(),
+        first.json()["deploymentId"]
+    );
+    let before = server.ask("GET", "/v2/apps/shop/web", "").await.json();
+    let second = server
+        .ask("PUT", "/v2/apps//shop/web?force=true", sleep(2))
+        .await;
+    assert_eq!(second.status, 200, "{}", second.text);
+    assert_eq!(second.json()["version"], before["app"]["version"]);
+    let after = server.ask("GET", "/v2/apps/shop/web", "").await.json();
+    assert_eq!(after["app"]["version"], before["app"]["version"]);
+    assert_eq!(after["app"]["versionInfo"], before["app"]["versionInfo"]);
+
+    let versions = server
+        .ask("GET", "/v2/apps/shop/web/versions", "")
+        .await
+        .json();
+    assert_eq!(versions["versions"], json!([before["app"]["version"]]));
+    let path = format!(
+        "/v2/apps/shop/web/versions/{}",
+        before["app"]["version"].as_str().unwrap()
+    );
+    assert_eq!(server.ask("GET", &path, "").await.json()["instances"], 2);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_the_master_is_gone() {
+    let server = serve(tempfile::tempdir().unwrap()).await;
+    for n in 0..20 {
+        assert_eq!(
+            server
+                .ask("PUT", &format!("/v2/apps/a{n}"), sleep(1))
+                .await
+                .status,
+            201
+        );
+    }
+    // The state directory as a crash would leave it.
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(server.dir.path(), copy.path());
+    let again = serve(copy).await;
+    let apps = again.ask("GET", "/v2/apps", "").await.json();
+    assert_eq!(apps["apps"].as_array().unwrap().len(), 20);
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => copy_dir(&entry.path(), &to.join(entry.file_name())),
+            kind if kind.is_file() => {
+                std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn refusals_have_marathons_status_and_words() {
+    let server = serve(tempfile::tempdir().unwrap()).await;
+    let of = |method: &'static str, path: &'static str, body: &'static str| {
+        let server = &server;
+        async move {
+            let reply = server.ask(method, path, body).await;
+            (reply.status, reply.json())
+        }
+    };
+    assert_eq!(
+        server
+            .ask("POST", "/v2/apps", json!({"id": "/a", "cmd": "sleep 9"}))
+            .await
+            .status,
+        201
+    );
+
+    let (status, body) = of("POST", "/v2/apps", r#"{"id":"/a","cmd":"sleep 9"}"#).await;
+    assert_eq!(
+        (status, body),
+        (
+            409,
+            json!({"message": "An app with id [/a] already exists."})
+        )
+    );
+    let (status, body) = of("POST", "/v2/apps", "{").await;
+    assert_eq!((status, &body["message"]), (400, &json!("Invalid JSON")));
+    let (status, body) = of("POST", "/v2/apps", "").await;
+    assert_eq!(
+        (status, &body["message"]),
+        (400, &json!("Please specify data in JSON format"))
+    );
+    let (status, body) = of("POST", "/v2/apps", r#"{"cmd":"sleep 9"}"#).await;
+    assert_eq!((status, &body["details"][0]["path"]), (422, &json!("/id")));
+    let (status, body) = of(
+        "PUT",
+        "/v2/apps/b",
+        r#"{"cmd":"sleep 9","instances":"two"}"#,
+    )
+    .await;
+    assert_eq!(
+        (status, &body["details"][0]["path"]),
+        (422, &json!("/instances"))
+    );
+    let (status, body) = of(
+        "PUT",
+        "/v2/apps/b",
+        r#"{"cmd":"x y","constraints":[["disk","LIKE","(?=a)"]]}"#,
+    )
+    .await;
+    assert_eq!(
+        (status, &body["message"]),
+        (422, &json!("Object is not valid"))
+    );
+    let (status, body) = of("GET", "/v2/apps/nope", "").await;
+    assert_eq!(
+        (status, body),
+        (404, json!({"message": "App '/nope' does not exist"}))
+    );
+    assert_eq!(
+        of("PATCH", "/v2/apps/nope", r#"{"instances":2}"#).await.0,
+        404
+    );
+    assert_eq!(of("DELETE", "/v2/apps/nope", "").await.0, 404);
+    assert_eq!(of("DELETE", "/v2/deployments/x", "").await.0, 404);
+    assert_eq!(of("GET", "/v2/nowhere", "").await.0, 404);
+    assert_eq!(
+        of("POST", "/v2/tasks/delete", r#"{"ids":["odd"]}"#).await.0,
+        400
+    );
+    assert_eq!(of("POST", "/tandem/v1/tokens", "").await.0, 403);
+    assert_eq!(of("DELETE", "/tandem/v1/volumes/x", "").await.0, 403);
+}
+
+#[tokio::test]
+async fn an_app_without_a_node_waits_and_says_why() {
+    let server = serve(tempfile::tempdir().unwrap()).await;
+    server.ask("PUT", "/v2/apps/lonely", sleep(3)).await;
+    let queue = server.ask("GET", "/v2/queue", "").await.json();
+    assert_eq!(
+        (&queue["queue"][0]["app"]["id"], &queue["queue"][0]["count"]),
+        (&json!("/lonely"), &json!(3))
+    );
+    let status = server.ask("GET", "/tandem/v1/status", "").await.json();
+    assert_eq!(status["waiting"][0]["app"], "/lonely");
+    assert!(
+        !status["waiting"][0]["reasons"]
+            .as_array()
+            .unwrap()
+            .is_empty(),
+        "{status}"
+    );
+
+    let locked = server.ask("PUT", "/v2/apps/lonely", sleep(4)).await;
+    assert_eq!(locked.status, 409, "{}", locked.text);
+    let id = locked.json()["deployments"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let listed = server.ask("GET", "/v2/deployments", "").await.json();
+    assert_eq!(listed[0]["id"], json!(id));
+    assert_eq!(
+        server
+            .ask("PUT", "/v2/apps/lonely?force=true", sleep(4))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        server.ask("DELETE", "/v2/apps/lonely", "").await.status,
+        200
+    );
+    assert_eq!(server.ask("GET", "/v2/apps/lonely", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn the_small_endpoints_answer() {
+    let server = serve(tempfile::tempdir().unwrap()).await;
+    assert_eq!(server.ask("GET", "/ping?text=1", "").await.text, "pong");
+    assert_eq!(
+        server
+            .ask("GET", "/v2/apps/?embed=apps.tasks", "")
+            .await
+            .json(),
+        json!({"apps": []})
+    );
+    assert_eq!(
+        server.ask("GET", "/v2/tasks", "").await.json(),
+        json!({"tasks": []})
+    );
+    let leader = server.ask("GET", "/v2/leader", "").await.json();
+    assert_eq!(leader["leader"], json!(server.address.to_string()));
+    let info = server.ask("GET", "/v2/info", "").await;
+    assert_eq!(info.json()["leader"], leader["leader"]);
+    assert_eq!(
+        info.headers["x-marathon-leader"],
+        format!("http://{}", server.address)
+    );
+    assert!(
+        server
+            .ask("GET", "/", "")
+            .await
+            .text
+            .contains("tandem deploy")
+    );
+    let volume = server
+        .ask("PUT", "/tandem/v1/volumes/pg", json!({"size": 64}))
+        .await;
+    assert_eq!((volume.status, &volume.json()["size"]), (201, &json!(64.0)));
+    assert_eq!(
+        server
+            .ask("PUT", "/tandem/v1/volumes/pg", json!({"size": 64}))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        server
+            .ask("PUT", "/tandem/v1/volumes/pg", json!({"size": 65}))
+            .await
+            .status,
+        409
+    );
+    assert_eq!(server.ask("GET", "/v2/tasks?text=1", "").await.text, "");
+}
