@@ -127,6 +127,7 @@ fn refused(refusal: &Refusal, cluster: ClusterId) -> (StatusCode, Value) {
             | MoveRefusal::Going(_)
             | MoveRefusal::Taken { .. }
             | MoveRefusal::Nowhere(_)
+            | MoveRefusal::NotMade(_)
             | MoveRefusal::Apart(_)
             | MoveRefusal::Lost(_)
             | MoveRefusal::Draining(_)

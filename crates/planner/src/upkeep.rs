@@ -296,6 +296,8 @@ fn many_are_lost(state: &State) -> bool {
 /// A volume's turn: apps that wait for it, and its end when every node has confirmed.
 pub(crate) fn watch_volume(agenda: &mut Agenda, draft: &mut Draft, id: &VolumeId) {
     agenda.claims_freed();
+    let tenant = draft.state().volume(id).and_then(|v| v.tenant.clone());
+    tenant.into_iter().for_each(|app| agenda.queue(app));
     let finished = |volume: &model::Volume| volume.removing && volume.copies.is_empty();
     if draft.state().volume(id).is_some_and(finished) {
         draft.apply(Change::VolumeRemoved { volume: id.clone() });

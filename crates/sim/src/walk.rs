@@ -9,7 +9,7 @@ use planner::request::Force;
 
 use crate::pace::Pace;
 use crate::random::Random;
-use crate::script::{check, mount, paper_machine, paper_spec, port};
+use crate::script::{check, mount, on, paper_machine, paper_spec, port};
 use crate::story::Story;
 use crate::world::{Master, Request, World, code};
 
@@ -171,7 +171,17 @@ impl Walk {
             return;
         };
         let node = NodeId(self.random.below(NODES as u64) as u32);
-        let request = match self.random.below(14) {
+        let request = match self.random.below(19) {
+            14..=17 => {
+                let Some(db) = self.apps.get(1).cloned() else {
+                    return;
+                };
+                Request::Move(db, node)
+            }
+            18 => match self.apps.get(1).cloned() {
+                Some(db) => Request::CancelMove(db),
+                None => return,
+            },
             10 => match VolumeId::parse("pg") {
                 Ok(volume) => Request::RemoveVolume(volume),
                 Err(_) => return,
@@ -193,6 +203,14 @@ impl Walk {
                 if app.name() == "db" {
                     spec.instances = spec.instances.min(1);
                     spec.mounts.extend(mount("pg").ok());
+                    if self.random.chance(500) {
+                        let (label, value) = ("tandem/move-stop".into(), "freeze".into());
+                        spec.labels.insert(label, value);
+                    }
+                    if self.random.chance(200) {
+                        let hostname = format!("10.0.15.{}", 11 + node.0);
+                        spec.constraints.push(on(&hostname));
+                    }
                 }
                 Request::Put(app, spec.into())
             }
@@ -284,6 +302,9 @@ impl Walk {
         if let Some(deployment) = state.deployments().next() {
             let apps: Vec<String> = deployment.apps().map(ToString::to_string).collect();
             return Some(format!("the deployment of {} goes on", apps.join(", ")));
+        }
+        if let Some(movement) = state.moves().next() {
+            return Some(format!("a move is in {}", movement.phase));
         }
         state
             .apps()

@@ -83,7 +83,13 @@ fn check(state: &State, app: Option<&App>, volume: &Volume) -> Result<NodeId, Mo
             tenant: tenant.clone(),
         });
     }
-    volume.home.ok_or_else(|| MoveRefusal::Nowhere(id.clone()))
+    let home = volume.home;
+    let home = home.ok_or_else(|| MoveRefusal::Nowhere(id.clone()))?;
+    // What the home may still have to make must not be taken for lost by another's copy.
+    match volume.copies.contains_key(&home) {
+        true => Ok(home),
+        false => Err(MoveRefusal::NotMade(id.clone())),
+    }
 }
 
 fn nodes(state: &State, app: Option<&App>, from: NodeId, to: NodeId) -> Result<(), MoveRefusal> {

@@ -35,6 +35,9 @@ pub enum MoveRefusal {
     #[error("volume {0} is on no node yet; its first use decides")]
     Nowhere(VolumeId),
     /// 409
+    #[error("volume {0} was not made yet on its node")]
+    NotMade(VolumeId),
+    /// 409
     #[error("volume {0} is on another node than the app's other volumes")]
     Apart(VolumeId),
     /// 409
