@@ -10,14 +10,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::ids::{Generation, MoveId, NodeId, VolumeId};
-use model::{CopyRole, State};
+use model::{CopyRole, State, Time};
 
 use crate::machine::Paper;
 
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     acknowledged: BTreeMap<VolumeId, u64>,
-    homes: BTreeMap<VolumeId, BTreeMap<Generation, NodeId>>,
+    /// By volume and when it was made: the name may be used again.
+    homes: BTreeMap<(VolumeId, Time), BTreeMap<Generation, NodeId>>,
     phases: BTreeMap<MoveId, (u32, Option<u32>)>,
 }
 
@@ -55,7 +56,7 @@ impl Ledger {
     pub fn look(&mut self, durable: &State, machines: &[Paper], violations: &mut BTreeSet<String>) {
         self.acknowledged
             .retain(|id, _| durable.volume(id).is_some_and(|v| !v.removing));
-        self.homes.retain(|id, _| durable.volume(id).is_some());
+        self.homes.retain(|(id, _), _| durable.volume(id).is_some());
         for (id, known) in &self.acknowledged {
             let home = durable.volume(id).and_then(|volume| volume.home);
             let home = home.and_then(|home| durable.node(home));
@@ -76,7 +77,8 @@ impl Ledger {
     pub fn read(&mut self, durable: &State, violations: &mut BTreeSet<String>) {
         for volume in durable.volumes() {
             let Some(home) = volume.home else { continue };
-            let homes = self.homes.entry(volume.id.clone()).or_default();
+            let made = (volume.id.clone(), volume.created);
+            let homes = self.homes.entry(made).or_default();
             if homes
                 .last_key_value()
                 .is_some_and(|(g, _)| *g > volume.generation)
