@@ -5,8 +5,8 @@
 //!        ─▶ turn: levels into the outbox ─ converge ─ start actions ─ checks ─ send
 //! ```
 //! It never waits for an action, a client or the master; only for the disk, and once for the
-//! sweep. Orders are read in `orders.rs`; what an
-//! action on a volume has brought is taken in `volumes.rs`.
+//! sweep. Orders are read in `orders.rs`; what actions on volumes need and have brought is in
+//! `volumes.rs`.
 
 mod orders;
 mod volumes;
@@ -37,6 +37,7 @@ use crate::health::Checks;
 use crate::observe::Left;
 use crate::overlay::Wanted;
 use crate::probe::{Place, Reach};
+use crate::streams::Offer;
 use crate::{Error, tls};
 
 /// The longest the heart sleeps: what could not be sent or kept is tried again.
@@ -54,6 +55,8 @@ pub(crate) struct Heart {
     outgoing: Option<Outgoing>,
     network: NetworkState,
     wanted: watch::Sender<Option<Wanted>>,
+    /// Streams that other nodes may ask for.
+    offers: watch::Sender<Vec<Offer>>,
     /// Whether the kept directory may be programmed in this boot; which words came so far.
     words: Words,
     swept: Swept,
@@ -102,6 +105,7 @@ impl Heart {
         same_boot: bool,
         events: mpsc::Sender<Event>,
         wanted: watch::Sender<Option<Wanted>>,
+        offers: watch::Sender<Vec<Offer>>,
     ) -> Result<Self, Error> {
         let words = Words {
             assignment: same_boot,
@@ -115,6 +119,7 @@ impl Heart {
             outgoing: None,
             network: NetworkState::Down("no directory has come yet".to_owned()),
             wanted,
+            offers,
             words,
             swept: Swept::default(),
             directory_unkept: false,
@@ -133,7 +138,6 @@ impl Heart {
         for (id, instance) in left.running {
             heart.watch(id, instance);
         }
-        heart.reopen_pool();
         heart.direct();
         Ok(heart)
     }
@@ -243,6 +247,7 @@ impl Heart {
         self.over
             .retain(|id, _| self.observed.instances.contains_key(id));
         self.check();
+        self.offer();
         self.send();
         self.keep_directory();
     }
@@ -280,10 +285,11 @@ impl Heart {
             since,
         };
         self.observed.in_flight.insert(subject.clone(), flight);
-        let work = match subject {
-            Subject::Instance(id) => self.work(id, &action),
-            // Their verbs look at nothing of an instance.
-            Subject::Volume(_) | Subject::Node(_) => self.work(InstanceId::default(), &action),
+        let work = match (&action, &subject) {
+            (Action::RunHook { instance, .. }, _) => self.work(*instance, &action),
+            (_, Subject::Instance(id)) => self.work(*id, &action),
+            // Their verbs look at no single instance.
+            (_, Subject::Volume(_) | Subject::Node(_)) => self.work(InstanceId::default(), &action),
         };
         let tools = Arc::clone(&self.tools);
         self.tasks.spawn(async move {
@@ -307,6 +313,8 @@ impl Heart {
             assigned: self.session.assignment().instances.get(&id).cloned(),
             created,
             running: self.running.get(&id).cloned(),
+            users: self.users(action),
+            source: self.source(action),
             network: self.network.clone(),
             volumes: self.opened.clone(),
             welcome: self.session.memory().welcome.clone(),
@@ -348,6 +356,9 @@ impl Heart {
                 local.stopping = Some(sent);
             }
             Done::Ended(exit) => self.ended(id, exit),
+            Done::Frozen => self.observed.instances.entry(id).or_default().frozen = true,
+            Done::Thawed => self.observed.instances.entry(id).or_default().frozen = false,
+            Done::Killed => self.observed.instances.entry(id).or_default().killed = true,
             Done::Removed => {
                 let local = self.observed.instances.entry(id).or_default();
                 let exit = match std::mem::take(&mut local.stage) {
@@ -358,7 +369,12 @@ impl Heart {
                 self.reached(id, Stage::Removed(exit));
                 self.ended_for_all(id);
             }
-            Done::Cancelled | Done::Role(_) | Done::Opened(_) | Done::Closed => {}
+            Done::Cancelled
+            | Done::Role(_)
+            | Done::Opened(_)
+            | Done::Closed
+            | Done::AsOrdered
+            | Done::Received(_) => {}
         }
     }
 

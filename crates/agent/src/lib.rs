@@ -5,6 +5,7 @@
 //!            ├── identity ──── renews the certificate
 //!  events ◀──┤
 //!     │      ├── overlay ───── the kernel's network and the names follow the directory
+//!     │      ├── streams ───── volumes, to the nodes that the master names
 //!     ▼      └── tasks ─────── actions (`act`), ends, health checks, asks of clients
 //!   heart: node::Session, node::Observed, node::Outbox; converge after every event
 //! ```
@@ -38,6 +39,7 @@ mod observe;
 mod overlay;
 mod probe;
 mod run;
+mod streams;
 mod tls;
 mod volumes;
 

@@ -43,7 +43,7 @@ pub(crate) async fn observe(tools: &Tools, session: &Session) -> Result<Left, Er
         };
         left.observed.instances.insert(id, local);
     }
-    let volumes = tools.volumes.found();
+    let volumes = tools.volumes.found().await;
     left.observed.volumes = volumes.map_err(|source| Error::Volumes { source })?;
     let over: BTreeSet<InstanceId> = session.over().copied().collect();
     left.observed.count_as_over(&over);
@@ -105,6 +105,9 @@ async fn look(
                 },
                 health: note.health,
                 stopping: note.stopping.map(|sent| sent.min(now)),
+                frozen: instance.is_frozen().await?,
+                // Killing again does no harm.
+                killed: false,
                 reported: false,
             };
             tracing::info!(instance.id = %id, "Found {id} running");

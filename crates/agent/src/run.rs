@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::act::Tools;
 use crate::heart::Heart;
-use crate::{Config, Error, boot, disk::Disk, identity, link, observe, overlay};
+use crate::{Config, Error, boot, disk::Disk, identity, link, observe, overlay, streams};
 
 /// Events that may wait for the heart; beyond that, whoever has more waits.
 const EVENTS_WAITING: usize = 256;
@@ -35,6 +35,7 @@ pub async fn run(mut config: Config) -> Result<(), Error> {
 
     let (events, waiting) = mpsc::channel(EVENTS_WAITING);
     let (wanted, wants) = watch::channel(None);
+    let (offers, offered) = watch::channel(Vec::new());
     let heart = Heart::new(
         Arc::clone(&tools),
         session,
@@ -42,6 +43,7 @@ pub async fn run(mut config: Config) -> Result<(), Error> {
         same_boot,
         events.clone(),
         wanted,
+        offers,
     )?;
     let mut loops: JoinSet<Error> = JoinSet::new();
     let named = |name, source| Error::Ended {
@@ -54,6 +56,7 @@ pub async fn run(mut config: Config) -> Result<(), Error> {
     loops.spawn(async move { named("link", link::run(&own, &dir, to_heart).await) });
     let (dir, own) = (disk.identity(), Arc::clone(&config));
     loops.spawn(async move { match identity::keep_fresh(&own, &dir).await {} });
+    loops.spawn(async move { match streams::run(tools, offered).await {} });
     loops.spawn(async move { match overlay::run(&config, wants, events).await {} });
     match loops.join_next().await {
         Some(Ok(error)) => Err(error),

@@ -5,18 +5,21 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use model::{Mebibytes, VolumeId};
 use node::observed::LocalVolume;
 use tokio::sync::OnceCell;
-use volume::PoolConfig;
 use volume::roles::Roles;
+use volume::transfer::Sent;
+use volume::{Landing, PoolConfig, SnapshotName};
 
 use crate::error::words;
 
 pub(crate) struct Volumes {
     config: PoolConfig,
     open: OnceCell<volume::Volumes>,
+    arrived: Mutex<BTreeMap<VolumeId, (Landing, Sent)>>,
 }
 
 impl Volumes {
@@ -30,6 +33,7 @@ impl Volumes {
         Self {
             config,
             open: OnceCell::new(),
+            arrived: Mutex::default(),
         }
     }
 
@@ -39,33 +43,51 @@ impl Volumes {
         self.open.get_or_try_init(open).await
     }
 
-    /// Opens the pool if this node ever had a volume.
-    pub async fn reopen(&self) {
-        if !self.config.dir.exists() {
-            return;
-        }
-        if let Err(error) = self.pool().await {
-            tracing::error!("Could not open the volumes' pool: {}", words(&error));
-        }
+    /// Keeps what has arrived, and what it was sent as, until it is to be on disk.
+    pub fn hold(&self, volume: &VolumeId, landing: Landing, sent: Sent) {
+        let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+        arrived.insert(volume.clone(), (landing, sent));
     }
 
-    /// What this node's copies are. None of them is open for this agent yet.
+    /// What was held, once.
+    pub fn arrived(&self, volume: &VolumeId) -> Option<(Landing, Sent)> {
+        let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+        arrived.remove(volume)
+    }
+
+    /// What this node's copies are, and which snapshots it has. None of them is open for this
+    /// agent yet. A pool that was there before is mounted, for what runs with its volumes; one
+    /// that cannot be has no snapshots.
     ///
     /// # Errors
     /// A role file that cannot be understood: its copy must not be taken for one that is not
     /// there.
-    pub fn found(&self) -> Result<BTreeMap<VolumeId, LocalVolume>, volume::Error> {
+    pub async fn found(&self) -> Result<BTreeMap<VolumeId, LocalVolume>, volume::Error> {
         if !self.config.dir.exists() {
             return Ok(BTreeMap::new());
         }
         let roles = Roles::open(self.config.dir.join("roles"))?.all()?;
-        let found = roles.into_iter().map(|(volume, role)| {
-            let local = LocalVolume {
-                file: Some(role.file()),
-                open: false,
-            };
-            (volume, local)
+        let mut found: BTreeMap<VolumeId, LocalVolume> = roles
+            .into_iter()
+            .map(|(volume, role)| {
+                let local = LocalVolume {
+                    file: Some(role.file()),
+                    ..LocalVolume::default()
+                };
+                (volume, local)
+            })
+            .collect();
+        let copies = async { self.pool().await?.list().await }.await;
+        let copies = copies.unwrap_or_else(|error| {
+            tracing::error!("Could not open the volumes' pool: {}", words(&error));
+            BTreeMap::new()
         });
-        Ok(found.collect())
+        for (volume, copy) in copies {
+            if let (Some(local), Some(data)) = (found.get_mut(&volume), copy.found) {
+                let names = data.snapshots.iter();
+                local.snapshots = names.filter_map(SnapshotName::of_a_move).collect();
+            }
+        }
+        Ok(found)
     }
 }

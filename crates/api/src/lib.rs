@@ -22,7 +22,9 @@ use axum::middleware;
 use master::Master;
 
 pub use serve::{Error, serve};
-pub use wire::{Exit, Instance, Node, PublishedPort, Queued, Status, Token, Volume, VolumeCopy};
+pub use wire::{
+    Exit, Instance, Move, Node, Planned, PublishedPort, Queued, Status, Token, Volume, VolumeCopy,
+};
 
 /// No definition is larger than this.
 const MAX_BODY: usize = 8 << 20;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use model::instance::ExitStatus;
+use model::movement::Phase;
 use model::{Goal, Health, Presence, Rung, State};
 use serde::Serialize;
 
@@ -149,6 +150,45 @@ pub struct VolumeCopy {
     pub generation: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+}
+
+/// A move that is under way.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Move {
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    pub volumes: Vec<String>,
+    pub from: String,
+    pub to: String,
+    /// One word: `reserve`, `seed`, `ready`, `seal`, `finish`, `resume`, `settle`, `abandon`.
+    pub phase: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round: Option<u32>,
+    /// Why it was abandoned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What keeps a copy from being as it should.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    pub began: String,
+}
+
+/// A move that is asked for.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Planned {
+    /// Absent from what would be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    pub volumes: Vec<String>,
+    pub from: String,
+    pub to: String,
+    /// Nothing runs, so that nothing is interrupted.
+    pub cold: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -300,6 +340,45 @@ impl Volume {
             holder: state.volume_holder(&volume.id).map(|id| id.to_string()),
             copies: copies.collect(),
             removing: volume.removing,
+        }
+    }
+}
+
+impl Move {
+    pub(crate) fn of(state: &State, movement: &model::Move) -> Self {
+        let reason = match &movement.phase {
+            Phase::Abandon { reason, .. } => Some(reason.to_string()),
+            _ => None,
+        };
+        let volumes = movement.volumes.keys().filter_map(|id| state.volume(id));
+        let mut troubles = volumes.flat_map(|volume| {
+            let copies = volume.copies.values();
+            copies.filter_map(|copy| copy.trouble.clone())
+        });
+        Self {
+            id: movement.id.to_string(),
+            app: movement.app.as_ref().map(ToString::to_string),
+            volumes: movement.volumes.keys().map(ToString::to_string).collect(),
+            from: node_name(state, movement.from),
+            to: node_name(state, movement.to),
+            phase: movement.phase.to_string(),
+            round: movement.phase.round(),
+            reason,
+            trouble: troubles.next(),
+            began: movement.began.to_string(),
+        }
+    }
+}
+
+impl Planned {
+    pub(crate) fn of(state: &State, plan: &planner::request::Plan) -> Self {
+        Self {
+            id: None,
+            app: plan.app.as_ref().map(ToString::to_string),
+            volumes: plan.volumes.keys().map(ToString::to_string).collect(),
+            from: node_name(state, plan.from),
+            to: node_name(state, plan.to),
+            cold: plan.cold,
         }
     }
 }

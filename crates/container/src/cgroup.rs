@@ -136,16 +136,11 @@ impl Cgroup {
     pub fn kill(&self) -> Result<(), Error> {
         let deadline = Instant::now() + KILL_PATIENCE;
         loop {
-            match self.v2() {
-                // Missing before Linux 5.14, as is the group itself when all is over.
-                Some(dir) => drop(fs::write(dir.join("cgroup.kill"), "1")),
+            if self.v2().is_none() {
                 // Nobody forks while everybody gets their signal.
-                None => self.freezer_v1("FROZEN"),
+                self.freezer_v1("FROZEN");
             }
-            let left = self.processes();
-            for pid in &left {
-                signal(*pid);
-            }
+            let left = self.doom();
             if left.is_empty() {
                 return Ok(());
             }
@@ -159,6 +154,20 @@ impl Cgroup {
             }
             sleep(Duration::from_millis(2));
         }
+    }
+
+    /// SIGKILL to every task there is, and who that was. Whoever is frozen, or has forked
+    /// meanwhile, may be left.
+    pub fn doom(&self) -> BTreeSet<i32> {
+        if let Some(dir) = self.v2() {
+            // Missing before Linux 5.14, as is the group itself when all is over.
+            let _ = fs::write(dir.join("cgroup.kill"), "1");
+        }
+        let left = self.processes();
+        for pid in &left {
+            signal(*pid);
+        }
+        left
     }
 
     /// Stops every task. Whatever goes wrong, `Err` means that they run (again).

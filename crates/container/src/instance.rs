@@ -167,6 +167,16 @@ impl Instance {
         self.with_group(|group, _| group.kill()).await
     }
 
+    /// Sends SIGKILL to every task of a frozen instance, which stays frozen where the kernel can
+    /// keep it so; elsewhere it ends at once.
+    pub async fn kill_frozen(&self) -> Result<(), Error> {
+        self.with_group(|group, _| {
+            group.doom();
+            Ok(())
+        })
+        .await
+    }
+
     /// Stops every task where it is. Fails, and leaves them running, unless all are stopped and
     /// init is among them, within half a second.
     pub async fn freeze(&self) -> Result<(), Error> {
@@ -177,7 +187,7 @@ impl Instance {
         self.with_group(|group, _| group.thaw()).await
     }
 
-    pub(crate) async fn is_frozen(&self) -> Result<bool, Error> {
+    pub async fn is_frozen(&self) -> Result<bool, Error> {
         self.with_group(|group, _| Ok(group.is_frozen())).await
     }
 

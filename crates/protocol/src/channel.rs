@@ -3,13 +3,14 @@
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::task::{Context, Poll};
 
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::bytes::Bytes;
+use tokio_util::bytes::{Bytes, BytesMut};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 /// The largest frame: a whole assignment or directory of a large cluster fits.
@@ -42,6 +43,8 @@ pub enum Error {
     Closed,
     #[error("the master refused: {0}")]
     Refused(String),
+    #[error("the other node denied: {0}")]
+    Denied(String),
     #[error("'{0}' is no join token; make one with `tandem token create`")]
     Token(String),
     #[error("'{0}' cannot be a node's name: use letters, digits and dashes")]
@@ -74,8 +77,8 @@ impl From<rustls::Error> for Error {
 
 type Frames = Framed<Box<dyn ReadWrite>, LengthDelimitedCodec>;
 
-pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
+pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> ReadWrite for T {}
 
 fn codec() -> LengthDelimitedCodec {
     LengthDelimitedCodec::builder()
@@ -102,6 +105,23 @@ impl Channel {
     pub async fn receive<T: DeserializeOwned>(&mut self) -> Result<T, Error> {
         let frame = self.0.next().await.ok_or(Error::Closed)?;
         decode(&frame.map_err(|source| Error::Broken { source })?)
+    }
+
+    /// A frame that is no message.
+    pub async fn send_bytes(&mut self, bytes: Bytes) -> Result<(), Error> {
+        self.0
+            .send(bytes)
+            .await
+            .map_err(|source| Error::Broken { source })
+    }
+
+    /// The next frame as it is; `None`: the connection was closed.
+    pub fn poll_bytes(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::io::Result<Bytes>>> {
+        let frame = self.0.poll_next_unpin(context);
+        frame.map(|frame| frame.map(|frame| frame.map(BytesMut::freeze)))
     }
 
     pub fn split<S, R>(self) -> (Sender<S>, Receiver<R>) {

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::channel::Error;
 use crate::files;
@@ -87,6 +88,19 @@ impl Identity {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(self.roots()?)
             .with_client_auth_cert(self.chain()?, self.private_key()?)?)
+    }
+
+    /// Takes nobody who has no certificate of the same authority.
+    pub(crate) fn server_config(&self) -> Result<ServerConfig, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(self.roots()?, Arc::clone(&provider))
+                .build()
+                .map_err(|error| rustls::Error::General(error.to_string()))?;
+        Ok(ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(clients)
+            .with_single_cert(self.chain()?, self.private_key()?)?)
     }
 }
 

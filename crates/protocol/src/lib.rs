@@ -4,6 +4,8 @@
 //! sends a certificate request and gets its certificate. *Renew*: an agent gets a fresh
 //! certificate for its old one. *Session*: the messages of `model::session`, both ways.
 //!
+//! Agents speak to each other on a port of their own ([`peer`]).
+//!
 //! Messages are the model's own types with named fields, so that neighbouring releases
 //! understand each other; there is no second set of types to convert to.
 
@@ -11,6 +13,7 @@ mod channel;
 mod client;
 mod files;
 mod identity;
+pub mod peer;
 mod server;
 pub mod trust;
 

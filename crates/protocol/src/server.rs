@@ -114,16 +114,7 @@ impl Handshake {
             .accept(self.stream)
             .await
             .map_err(|source| Error::Handshake { peer, source })?;
-        let certificate = stream
-            .get_ref()
-            .1
-            .peer_certificates()
-            .and_then(|chain| chain.first())
-            .map(|certificate| certificate.clone().into_owned());
-        let who = Peer {
-            address: peer,
-            certificate,
-        };
+        let who = Peer::of(peer, stream.get_ref().1);
         let mut channel = Channel::new(stream);
         Ok(match channel.receive().await? {
             FirstWord::Join {
@@ -174,6 +165,16 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Whoever shook hands on this connection.
+    pub(crate) fn of(address: SocketAddr, connection: &rustls::ServerConnection) -> Self {
+        let chain = connection.peer_certificates();
+        let certificate = chain.and_then(|chain| chain.first());
+        Self {
+            address,
+            certificate: certificate.map(|certificate| certificate.clone().into_owned()),
+        }
+    }
+
     /// Whether the peer's certificate, checked at the handshake, is this node's.
     pub fn is(&self, node: &str) -> bool {
         let name = trust::node_name(node)

@@ -11,6 +11,7 @@ use crate::command::deployments::DeploymentCommand;
 use crate::command::exec::ExecArgs;
 use crate::command::images::ImagesArgs;
 use crate::command::logs::LogsArgs;
+use crate::command::moves::MoveArgs;
 use crate::command::nodes::NodeCommand;
 use crate::command::ps::PsArgs;
 use crate::command::scale::ScaleArgs;
@@ -72,9 +73,13 @@ enum Command {
     Exec(ExecArgs),
     /// List volumes
     Volumes(Reading),
-    /// Make, show or remove one volume
+    /// Make, show, move or remove one volume
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Bring an app with its volumes to another node
+    Move(MoveArgs),
+    /// List what is being moved
+    Moves(Reading),
     /// List what is being deployed
     Deployments(Reading),
     /// Cancel a deployment
@@ -98,8 +103,6 @@ enum Command {
     Completions { shell: Shell },
     /// Print the version
     Version,
-    #[command(hide = true)]
-    Move(Anything),
     #[command(hide = true)]
     Events(Anything),
     #[command(hide = true)]
@@ -139,7 +142,6 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Config(ConfigCommand::Default) => out::data(&settings::default_file()),
         Command::Completions { shell } => completions(shell),
         Command::Version => out::data(&format!("tandem {}\n", env!("CARGO_PKG_VERSION"))),
-        Command::Move(_) => Err(not_there_yet("moving volumes")),
         Command::Events(_) => Err(not_there_yet("following events")),
         Command::Debug(_) => Err(not_there_yet("`tandem debug`")),
         command => client::runtime()?.block_on(ask(command)),
@@ -161,6 +163,8 @@ async fn ask(command: Command) -> Result<()> {
         Command::Exec(args) => command::exec::run(args).await,
         Command::Volumes(reading) => command::volumes::list(reading).await,
         Command::Volume(command) => command::volumes::run(command).await,
+        Command::Move(args) => command::moves::run(args).await,
+        Command::Moves(reading) => command::moves::list(reading).await,
         Command::Deployments(reading) => command::deployments::list(reading).await,
         Command::Deployment(command) => command::deployments::run(command).await,
         Command::Queue(reading) => command::queue::run(reading).await,
@@ -175,7 +179,6 @@ async fn ask(command: Command) -> Result<()> {
         | Command::Config(_)
         | Command::Completions { .. }
         | Command::Version
-        | Command::Move(_)
         | Command::Events(_)
         | Command::Debug(_) => unreachable!("`run` handles these itself"),
     }
@@ -226,7 +229,6 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_says_so() {
         for line in [
-            vec!["tandem", "move", "/db", "n2", "--wait"],
             vec!["tandem", "events"],
             vec!["tandem", "volume", "recover", "pg", "--from", "n2"],
             vec!["tandem", "debug", "logs", "-f"],

@@ -1,7 +1,7 @@
 //! The role files: what this node's copy of each volume is, kept so that a crash cannot blur it.
 //!
 //! ```text
-//! DIR/NAME.json      {"format":1,"generation":3,"role":"Sealed","move":7,"final":"move-7.final"}
+//! DIR/NAME.json      {"format":1,"generation":3,"role":"Sealed","move":7,"final":"move-7.3"}
 //! ```
 //!
 //! They lie beside the pool, not in it: a pool that turned read-only must not keep a node from
@@ -46,18 +46,19 @@ impl Role {
         RoleFile {
             generation: self.generation,
             role: self.role,
+            movement: self.in_move,
+            last: self.snapshot.as_ref().and_then(SnapshotName::of_a_move),
         }
     }
 }
 
-/// Of a volume that is in no move.
 impl From<RoleFile> for Role {
     fn from(file: RoleFile) -> Self {
         Self {
             generation: file.generation,
             role: file.role,
-            in_move: None,
-            snapshot: None,
+            in_move: file.movement,
+            snapshot: file.last.map(SnapshotName::from),
         }
     }
 }
@@ -170,6 +171,8 @@ fn read(path: &Path, text: &[u8]) -> Result<Role> {
 
 #[cfg(test)]
 mod tests {
+    use model::Snapshot;
+
     use super::*;
 
     fn sealed(generation: u64) -> Role {
@@ -177,7 +180,7 @@ mod tests {
             generation: Generation(generation),
             role: CopyRole::Sealed,
             in_move: Some(MoveId(7)),
-            snapshot: Some(SnapshotName::parse("move-7.final").unwrap()),
+            snapshot: Some(SnapshotName::parse("move-7.3").unwrap()),
         }
     }
 
@@ -189,10 +192,7 @@ mod tests {
     fn roles_are_read_back_as_they_were_written() {
         let dir = tempfile::tempdir().unwrap();
         let roles = Roles::open(dir.path().join("roles")).unwrap();
-        let live = Role::from(RoleFile {
-            generation: Generation(1),
-            role: CopyRole::Live,
-        });
+        let live = Role::from(RoleFile::live(Generation(1)));
         roles.persist(&volume("pg"), &sealed(3)).unwrap();
         roles.persist(&volume("pg.json.new"), &live).unwrap();
         let again = Roles::open(dir.path().join("roles")).unwrap();
@@ -202,11 +202,22 @@ mod tests {
         );
         assert_eq!(
             fs::read_to_string(dir.path().join("roles/pg.json")).unwrap(),
-            r#"{"format":1,"generation":3,"role":"Sealed","move":7,"final":"move-7.final"}"#
+            r#"{"format":1,"generation":3,"role":"Sealed","move":7,"final":"move-7.3"}"#
         );
         again.forget(&volume("pg")).unwrap();
         again.forget(&volume("pg")).unwrap();
         assert_eq!(again.get(&volume("pg")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_role_is_what_the_agent_knows_it_by() {
+        let role = sealed(3);
+        let snapshot = Snapshot {
+            movement: MoveId(7),
+            round: 3,
+        };
+        assert_eq!(role.file().last, Some(snapshot));
+        assert_eq!(Role::from(role.file()), role);
     }
 
     #[test]

@@ -1,20 +1,31 @@
 //! Actions, one verb a file. Each does one step, may be cut off anywhere by a crash, and is then
 //! done again from the start. Which and when is `node::converge`'s word.
 
-mod adopt_volume;
 mod attach;
+mod check_still;
 mod close_volume;
 mod create;
 mod destroy_volume;
+mod drop_snapshot;
+mod freeze;
 mod kill;
+mod kill_all;
 mod make_volume;
 mod open_volume;
+mod persist_role;
 mod prepare;
+mod promote;
 mod pull;
+mod receive;
 mod remove;
+mod run_hook;
+mod snapshot;
 mod spec;
 mod start;
 mod stop;
+mod sync_received;
+mod sync_volume;
+mod thaw;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,8 +37,9 @@ use image::Store;
 use model::instance::ExitStatus;
 use model::session::Welcome;
 use model::volume::RoleFile;
-use model::{Assigned, Exit, InstanceId, Time, VolumeId};
+use model::{Assigned, Exit, InstanceId, Millis, NodeId, Time, VolumeId};
 use node::{Action, Stage};
+use protocol::peer::Request;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +74,10 @@ pub(crate) struct Work {
     /// Waits at the door.
     pub created: Option<Created>,
     pub running: Option<Instance>,
+    /// Of an action on a volume: the instances that run and have it.
+    pub users: Vec<Instance>,
+    /// The name of the node that a stream comes from.
+    pub source: Option<String>,
     pub network: NetworkState,
     /// Directories of open volumes.
     pub volumes: BTreeMap<VolumeId, PathBuf>,
@@ -82,6 +98,14 @@ pub(crate) enum Done {
     Ended(Exit),
     Removed,
     Cancelled,
+    Frozen,
+    Thawed,
+    /// Every process has SIGKILL coming.
+    Killed,
+    /// What the action says, and nothing else.
+    AsOrdered,
+    /// And how long it took.
+    Received(Millis),
     /// Of a volume: what its role file says now; `None`: there is no copy any more.
     Role(Option<RoleFile>),
     /// The volume's directory, to be bound into containers.
@@ -110,6 +134,16 @@ pub(crate) enum Error {
     NoImage(String),
     #[error("instance {0} has no process to be started")]
     NotCreated(InstanceId),
+    #[error("instance {0} does not run any more")]
+    NotRunning(InstanceId),
+    #[error("an instance that has volume {0} is not frozen")]
+    Awake(VolumeId),
+    #[error("nothing of volume {0} has arrived")]
+    NothingArrived(VolumeId),
+    #[error("the directory does not name {0} yet")]
+    UnknownNode(NodeId),
+    #[error("this node has no certificate yet")]
+    NoIdentity,
     #[error("instance {0} is not assigned to this node any more")]
     NotAssigned(InstanceId),
     #[error(transparent)]
@@ -128,6 +162,8 @@ pub(crate) enum Error {
     Network(#[from] network::Error),
     #[error(transparent)]
     Volume(#[from] volume::Error),
+    #[error(transparent)]
+    Peer(#[from] protocol::Error),
     #[error(transparent)]
     Note(#[from] Fatal),
     #[error("a thread of the agent's panicked")]
@@ -187,11 +223,14 @@ impl Work {
     }
 }
 
-/// Performs one action. Climbs wait for their turn; what goes down never does.
+/// Performs one action. Climbs of instances wait for their turn; what goes down never does.
 pub(crate) async fn perform(tools: &Tools, action: &Action, work: Work) -> Result<Done, Error> {
     let turns = match action {
         Action::PullImage { .. } => Some(&tools.pulls),
-        action if action.climbs() => Some(&tools.climbs),
+        Action::PrepareRoot { .. }
+        | Action::AttachNetwork { .. }
+        | Action::Create { .. }
+        | Action::Start { .. } => Some(&tools.climbs),
         _ => None,
     };
     // Neither semaphore is ever closed, so that an error only means an unlimited turn.
@@ -206,12 +245,45 @@ pub(crate) async fn perform(tools: &Tools, action: &Action, work: Work) -> Resul
         Action::Create { .. } => create::create(tools, work).await,
         Action::Start { .. } => start::start(tools, work).await,
         Action::Stop { .. } => stop::stop(tools, work).await,
-        Action::Kill { .. } => kill::kill(tools, work).await,
+        // A kill lets go what it finds frozen.
+        Action::Kill { .. } | Action::Release { .. } => kill::kill(tools, work).await,
         Action::Remove { .. } => remove::remove(tools, work).await,
         Action::MakeVolume { volume, role, size } => {
             make_volume::make(tools, volume, *role, *size).await
         }
-        Action::AdoptVolume { volume, role } => adopt_volume::adopt(tools, volume, *role).await,
+        Action::Freeze { .. } => freeze::freeze(work).await,
+        Action::Thaw { .. } => thaw::thaw(work).await,
+        Action::KillAll { .. } => kill_all::kill_all(work).await,
+        Action::RunHook { .. } => run_hook::run(work).await,
+        Action::PersistRole { volume, role } => persist_role::persist(tools, volume, *role).await,
+        Action::SyncVolume { volume, .. } => sync_volume::sync(tools, volume).await,
+        Action::CheckStill { volume, .. } => check_still::check(tools, &work, volume).await,
+        Action::Snapshot { volume, snapshot } => snapshot::take(tools, volume, *snapshot).await,
+        Action::Receive {
+            volume,
+            generation,
+            from,
+            snapshot,
+            base,
+            size: _,
+        } => {
+            let wanted = Request {
+                volume: volume.clone(),
+                generation: *generation,
+                snapshot: *snapshot,
+                base: *base,
+            };
+            receive::receive(tools, &work, *from, wanted).await
+        }
+        Action::SyncReceived { volume, .. } => sync_received::sync(tools, volume).await,
+        Action::Promote {
+            volume,
+            snapshot,
+            size,
+        } => promote::promote(tools, volume, *snapshot, *size).await,
+        Action::DropSnapshot { volume, snapshot } => {
+            drop_snapshot::delete(tools, volume, *snapshot).await
+        }
         Action::OpenVolume { volume, size, .. } => open_volume::open(tools, volume, *size).await,
         Action::CloseVolume { volume } => close_volume::close(tools, volume).await,
         Action::DestroyVolume { volume, .. } => destroy_volume::destroy(tools, volume).await,

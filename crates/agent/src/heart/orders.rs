@@ -168,6 +168,9 @@ impl Heart {
         let stage = self.observed.instances.get(&id).map(|local| &local.stage);
         let refusal = match stage {
             Some(Stage::Removed(_)) => Some(format!("instance {id} was removed")),
+            Some(_) if matches!(what, Ask::Exec { .. }) && self.is_sealed(id) => {
+                Some(format!("instance {id} is being moved to another node"))
+            }
             Some(_) if self.tools.disk.instance(id).is_dir() => None,
             _ if self.session.assignment().instances.contains_key(&id) => {
                 Some(format!("instance {id} has not started yet"))

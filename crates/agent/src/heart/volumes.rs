@@ -1,22 +1,69 @@
-//! What an action on a volume has brought about.
+//! Volumes in the heart: what actions on them need, what they have brought about, and which
+//! streams other nodes may ask for.
 
-use std::sync::Arc;
-
-use model::VolumeId;
+use container::Instance;
 use model::sighting::Subject;
-use node::Action;
+use model::{InstanceId, VolumeId};
+use node::{Action, converge, jobs};
+use protocol::peer::Request;
 
 use super::Heart;
 use crate::act::Done;
+use crate::streams::Offer;
 
 impl Heart {
-    /// A pool that was there before is mounted again without anybody asking, for what runs with
-    /// its volumes will; nobody waits for it.
-    pub(super) fn reopen_pool(&mut self) {
-        let tools = Arc::clone(&self.tools);
-        self.tasks.spawn(async move {
-            tools.volumes.reopen().await;
-            None
+    /// The instances that run and have the volume that is to be checked.
+    pub(super) fn users(&self, action: &Action) -> Vec<Instance> {
+        let Action::CheckStill { volume, .. } = action else {
+            return Vec::new();
+        };
+        let assigned = &self.session.assignment().instances;
+        let uses = |id: &InstanceId| {
+            let assigned = assigned.get(id);
+            assigned.is_some_and(|assigned| assigned.spec.volumes().any(|(v, _)| v == volume))
+        };
+        let running = self.running.iter().filter(|(id, _)| uses(id));
+        running.map(|(_, instance)| instance.clone()).collect()
+    }
+
+    /// The name of the node that is to send.
+    pub(super) fn source(&self, action: &Action) -> Option<String> {
+        let Action::Receive { from, .. } = action else {
+            return None;
+        };
+        let node = self.session.directory().nodes.get(&from.node)?;
+        Some(node.name.clone())
+    }
+
+    /// Whether an instance's volumes are sealed for a move, so that no command is run in it.
+    pub(super) fn is_sealed(&self, id: InstanceId) -> bool {
+        let assignment = self.session.assignment();
+        let assigned = assignment.instances.get(&id);
+        assigned.is_some_and(|assigned| converge::is_sealed(assigned, assignment, &self.observed))
+    }
+
+    /// Lets other nodes have what the assignment says now, and nothing else.
+    pub(super) fn offer(&self) {
+        let nodes = &self.session.directory().nodes;
+        let offered = jobs::offered(self.session.assignment(), &self.observed);
+        let offers: Vec<Offer> = offered
+            .into_iter()
+            .filter_map(|offered| {
+                Some(Offer {
+                    to: nodes.get(&offered.to)?.name.clone(),
+                    what: Request {
+                        volume: offered.volume.clone(),
+                        generation: offered.generation,
+                        snapshot: offered.snapshot,
+                        base: offered.base,
+                    },
+                })
+            })
+            .collect();
+        self.offers.send_if_modified(|known| {
+            let changed = *known != offers;
+            *known = offers;
+            changed
         });
     }
 
@@ -28,18 +75,25 @@ impl Heart {
     ) {
         let done = match outcome {
             Ok(done) => done,
-            Err(why) => return self.failed(action, why),
+            Err(why) => {
+                if matches!(action, Action::SyncReceived { .. }) {
+                    // It is not what was sent, or not on disk: received anew.
+                    self.observed.volumes.entry(volume).or_default().received = None;
+                }
+                return self.failed(action, why);
+            }
         };
         self.observed
             .failures
             .remove(&Subject::Volume(volume.clone()));
+        let local = self.observed.volumes.entry(volume.clone()).or_default();
         match done {
             Done::Role(Some(file)) => {
                 tracing::info!(
                     volume.id = %volume,
                     "Volume {volume} is {:?} here (generation {})", file.role, file.generation
                 );
-                self.observed.volumes.entry(volume).or_default().file = Some(file);
+                local.file = Some(file);
             }
             Done::Role(None) => {
                 tracing::info!(volume.id = %volume, "Destroyed volume {volume}");
@@ -47,21 +101,46 @@ impl Heart {
                 self.observed.volumes.remove(&volume);
             }
             Done::Opened(directory) => {
-                let local = self.observed.volumes.entry(volume.clone()).or_default();
                 local.open = true;
                 self.opened.insert(volume, directory);
             }
             Done::Closed => {
+                local.open = false;
                 self.opened.remove(&volume);
-                self.observed.volumes.entry(volume).or_default().open = false;
             }
+            Done::Received(took) => {
+                if let Action::Receive { snapshot, .. } = action {
+                    local.received = Some(snapshot);
+                    local.took = Some(took);
+                }
+            }
+            Done::AsOrdered => match action {
+                Action::RunHook { snapshot, .. } => local.hooked = Some(snapshot),
+                Action::SyncVolume { snapshot, .. } => local.flushed = Some(snapshot),
+                Action::CheckStill { snapshot, .. } => local.still = Some(snapshot),
+                Action::Snapshot { snapshot, .. } => {
+                    local.snapshots.insert(snapshot);
+                }
+                Action::SyncReceived { snapshot, .. } => {
+                    local.received = None;
+                    local.snapshots.insert(snapshot);
+                }
+                Action::Promote { snapshot, .. } => local.promoted = Some(snapshot),
+                Action::DropSnapshot { snapshot, .. } => {
+                    local.snapshots.remove(&snapshot);
+                }
+                _ => {}
+            },
             Done::Reached(_)
             | Done::Created(_)
             | Done::Running(..)
             | Done::Stopping(_)
             | Done::Ended(_)
             | Done::Removed
-            | Done::Cancelled => {}
+            | Done::Cancelled
+            | Done::Frozen
+            | Done::Thawed
+            | Done::Killed => {}
         }
     }
 }

@@ -1,8 +1,9 @@
-//! What Marathon lacks: nodes, instances with their logs, volumes, tokens, the network.
+//! What Marathon lacks: nodes, instances with their logs, volumes and moves, tokens, the network.
 
 mod exec;
 mod instances;
 mod log;
+mod moves;
 mod network;
 mod nodes;
 mod status;
@@ -11,7 +12,7 @@ mod volumes;
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use crate::answer::Failure;
 use crate::{Context, Door};
@@ -36,6 +37,8 @@ pub fn routes() -> Router<Context> {
                 .put(volumes::create)
                 .delete(volumes::remove),
         )
+        .route("/moves", get(moves::list).post(moves::begin))
+        .route("/moves/{*what}", delete(moves::cancel))
         .route("/network", get(network::read))
         .route("/tokens", post(tokens::create))
 }

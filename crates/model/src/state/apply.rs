@@ -76,6 +76,9 @@ impl State {
             Change::NodePresence { node, presence } => {
                 if let Some(record) = self.nodes.get_mut(node.0) {
                     record.presence = *presence;
+                    let moves = self.moves.values();
+                    let concerned = moves.filter(|m| m.from == *node || m.to == *node);
+                    touched.moves.extend(concerned.map(|m| m.id));
                     touched.nodes.insert(*node);
                     touched.freed.insert(*node);
                 }
@@ -212,15 +215,14 @@ impl State {
                 level,
             } => {
                 if let Some(record) = self.volumes.get_mut(volume) {
-                    // Its order changes with the first copy, which is no longer fresh, and with
-                    // the last, which need not be removed again.
-                    let had = record.copies.len();
+                    // What each node is told of it follows from its copies: the first is no
+                    // longer fresh, the landed one is to be promoted, the kept ones superseded.
+                    touched.assignments.extend(record.home);
+                    touched.assignments.insert(*node);
+                    touched.assignments.extend(record.copies.keys());
                     seen_copy(&mut record.copies, *node, *sighted, level);
-                    if record.copies.len() != had {
-                        touched.assignments.extend(record.home);
-                        touched.assignments.insert(*node);
-                    }
                     touched.volumes.insert(volume.clone());
+                    touched.moves.extend(self.moving_volumes.get(volume));
                 }
             }
             Change::VolumeRemoving { volume, generation } => {
@@ -232,6 +234,10 @@ impl State {
                         record.copies.entry(home).or_insert(Copy {
                             role: CopyRole::Live,
                             generation: *generation,
+                            movement: None,
+                            last: None,
+                            snapshots: Default::default(),
+                            took: None,
                             trouble: None,
                             sighted: Default::default(),
                         });
@@ -247,6 +253,26 @@ impl State {
                     touched.volumes.insert(volume.clone());
                 }
             }
+            Change::MoveBegan { movement } => self.move_began(movement, touched),
+            Change::MovePhase {
+                movement,
+                phase,
+                deadline,
+                heir,
+                took,
+            } => self.with_move(*movement, touched, |record| {
+                record.phase = phase.clone();
+                record.deadline = *deadline;
+                record.heir = *heir;
+                record.took = *took;
+            }),
+            Change::HandedOver { movement, deadline } => {
+                self.handed_over(*movement, *deadline, touched);
+            }
+            Change::MoveAbandoned { movement, reason } => {
+                self.move_abandoned(*movement, reason, touched);
+            }
+            Change::MoveEnded { movement } => self.move_ended(*movement, touched),
         }
     }
 
@@ -394,7 +420,7 @@ impl State {
     }
 
     /// Changes an instance, keeping its app's counters and its node's fingerprint right.
-    fn change_instance(
+    pub(super) fn change_instance(
         &mut self,
         id: InstanceId,
         touched: &mut Touched,
@@ -409,8 +435,10 @@ impl State {
             .get_mut(instance.app_slot)
             .filter(|app| app.id == instance.app);
         let before = (app.as_ref().map(|app| instance.count(app)), instance.goal);
+        touched.moves.extend(self.moving_apps.get(&instance.app));
         let entry_before = entry(instance);
-        let (ended_before, runnable_before) = (instance.has_ended(), instance.is_runnable());
+        let is = |i: &Instance| (i.has_ended(), i.holds_claims());
+        let (was, runnable_before) = (is(instance), instance.is_runnable());
         change(instance);
         if let (Some(app), Some(count)) = (app, before.0) {
             let now = instance.count(app);
@@ -429,7 +457,7 @@ impl State {
                 .wrapping_add(entry(instance));
             touched.assignments.insert(instance.placement.node);
         }
-        if instance.is_runnable() != runnable_before || instance.has_ended() != ended_before {
+        if is(instance) != was {
             self.release_what_passed(id);
         }
     }
@@ -439,10 +467,10 @@ impl State {
         let Some(instance) = self.instance(id).cloned() else {
             return;
         };
-        if instance.has_ended() {
+        if !instance.holds_volumes() {
             self.release_volumes(&instance);
         }
-        if !instance.is_runnable() {
+        if !instance.holds_claims() {
             self.release_claims(&instance);
         }
     }
@@ -502,6 +530,7 @@ impl State {
             return;
         };
         touched_by(touched, &instance);
+        touched.moves.extend(self.moving_apps.get(&instance.app));
         touched.assignments.insert(instance.placement.node);
         touched.freed.insert(instance.placement.node);
         self.release_volumes(&instance);
@@ -532,7 +561,7 @@ impl App {
     }
 }
 
-fn touched_by(touched: &mut Touched, instance: &Instance) {
+pub(super) fn touched_by(touched: &mut Touched, instance: &Instance) {
     touched.instances.insert(instance.id);
     touched.apps.insert(instance.app.clone());
     touched.nodes.insert(instance.placement.node);
@@ -571,6 +600,10 @@ fn seen_copy(
             Copy {
                 role,
                 generation: level.generation,
+                movement: level.movement,
+                last: level.last,
+                snapshots: level.snapshots.clone(),
+                took: level.took,
                 trouble: level.trouble.clone(),
                 sighted,
             },

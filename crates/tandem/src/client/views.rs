@@ -217,6 +217,32 @@ pub struct Copy {
     pub trouble: Option<String>,
 }
 
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Move {
+    pub id: String,
+    pub app: Option<String>,
+    pub volumes: Vec<String>,
+    pub from: String,
+    pub to: String,
+    pub phase: String,
+    pub round: Option<u32>,
+    pub reason: Option<String>,
+    pub trouble: Option<String>,
+}
+
+/// What was asked for, and would be or begins.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Planned {
+    pub id: Option<String>,
+    pub app: Option<String>,
+    pub volumes: Vec<String>,
+    pub from: String,
+    pub to: String,
+    pub cold: bool,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 pub struct Token {
     pub token: String,

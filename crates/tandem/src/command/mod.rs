@@ -7,6 +7,7 @@ pub mod deployments;
 pub mod exec;
 pub mod images;
 pub mod logs;
+pub mod moves;
 pub mod names;
 pub mod network;
 pub mod nodes;

@@ -3,6 +3,7 @@
 use serde_json::{Map, json};
 
 use super::Reading;
+use super::moves::{self, Target};
 use super::names::explain_node;
 use crate::client::path::encoded;
 use crate::client::views::Volume;
@@ -21,9 +22,8 @@ pub enum VolumeCommand {
     /// Remove a volume with its data
     #[command(visible_alias = "rm")]
     Remove(RemoveArgs),
-    /// Bring a volume to another node
-    #[command(hide = true)]
-    Move(crate::cli::Anything),
+    /// Bring a volume to another node, with the app that uses it
+    Move(MoveArgs),
     /// Go on with a copy of a volume whose node is lost
     #[command(hide = true)]
     Recover(crate::cli::Anything),
@@ -62,6 +62,14 @@ pub struct RemoveArgs {
     connection: Connection,
 }
 
+#[derive(Debug, clap::Args)]
+pub struct MoveArgs {
+    /// The volume's name
+    name: String,
+    #[command(flatten)]
+    target: Target,
+}
+
 pub async fn list(reading: Reading) -> Result<()> {
     reading
         .show("/tandem/v1/volumes", |volumes: Vec<Volume>| {
@@ -79,7 +87,9 @@ pub async fn run(command: VolumeCommand) -> Result<()> {
                 .await
         }
         VolumeCommand::Remove(args) => remove(args).await,
-        VolumeCommand::Move(_) => Err(crate::cli::not_there_yet("moving volumes")),
+        VolumeCommand::Move(args) => {
+            moves::begin(json!({ "volume": args.name }), &args.name, &args.target).await
+        }
         VolumeCommand::Recover(_) => Err(crate::cli::not_there_yet("recovering volumes")),
     }
 }

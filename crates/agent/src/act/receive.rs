@@ -1,0 +1,50 @@
+//! Receives a snapshot from the node that has it. What arrived is held, without a name, until it
+//! is to be on disk; an agent that dies meanwhile leaves nothing of it.
+
+use std::time::Instant;
+
+use model::volume::Source;
+use model::{Millis, VolumeId};
+use protocol::{Identity, peer};
+use volume::transfer::{Sent, Transfer};
+
+use super::{Done, Error, Tools, Work};
+
+pub(super) async fn receive(
+    tools: &Tools,
+    work: &Work,
+    from: Source,
+    wanted: peer::Request,
+) -> Result<Done, Error> {
+    let began = Instant::now();
+    let name = work.source.as_deref();
+    let name = name.ok_or(Error::UnknownNode(from.node))?;
+    let identity = Identity::load(&tools.disk.identity())?.ok_or(Error::NoIdentity)?;
+    let pool = tools.volumes.pool().await?;
+    make_way(pool, &wanted.volume).await?;
+    let address = (from.address, peer::PORT).into();
+    let mut stream = peer::ask(address, name, &identity, &wanted).await?;
+    let (volume, snapshot) = (&wanted.volume, wanted.snapshot.into());
+    let landing = pool
+        .receive(volume, &snapshot, &mut stream, Transfer::default())
+        .await?;
+    let sent: Sent = stream.sent().await?;
+    let bytes = sent.bytes;
+    tools.volumes.hold(volume, landing, sent);
+    let took = Millis(began.elapsed().as_millis().try_into().unwrap_or(u64::MAX));
+    tracing::info!(
+        volume.id = %volume,
+        "Received {snapshot} of volume {volume} from {name}: {bytes} bytes in {} ms", took.0
+    );
+    Ok(Done::Received(took))
+}
+
+/// The live copy of an earlier life here is older than what lands, and in its way later, when the
+/// app waits.
+async fn make_way(pool: &volume::Volumes, volume: &VolumeId) -> Result<(), Error> {
+    match pool.path(volume).await {
+        Ok(_) => Ok(pool.retire(volume).await?),
+        Err(volume::Error::NoVolume { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,212 @@
+//! `tandem move`: an app with its volumes to another node; `tandem moves`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Reading;
+use super::names::{explain_app, explain_node};
+use crate::client::path::{app_id, encoded};
+use crate::client::views::{Move, Planned, Volume};
+use crate::client::{Ask, Client, Connection};
+use crate::fault::{Exit, Fault, Result};
+use crate::{out, table, talk};
+
+const PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct MoveArgs {
+    #[command(subcommand)]
+    command: Option<MoveCommand>,
+    /// The app's id, such as shop/db
+    #[arg(required = true)]
+    app: Option<String>,
+    #[command(flatten)]
+    target: Option<Target>,
+}
+
+/// Where to, and how the command goes about it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Target {
+    /// The node's name, hostname or address
+    node: String,
+    /// Return when it is there and runs
+    #[arg(long)]
+    wait: bool,
+    /// Only say what would happen
+    #[arg(long, conflicts_with = "wait")]
+    dry_run: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum MoveCommand {
+    /// Leave an app where it is; possible until it runs at the other node
+    Cancel(CancelArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct CancelArgs {
+    /// The app's id, or the move's
+    app: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub async fn list(reading: Reading) -> Result<()> {
+    reading
+        .show("/tandem/v1/moves", |moves: Vec<Move>| render(&moves))
+        .await
+}
+
+pub async fn run(args: MoveArgs) -> Result<()> {
+    match (args.command, args.app, args.target) {
+        (Some(MoveCommand::Cancel(args)), ..) => cancel(args).await,
+        (None, Some(app), Some(target)) => {
+            let id = app_id(&app);
+            begin(json!({ "app": id }), &id, &target).await
+        }
+        (None, ..) => Err(Fault::new(Exit::Usage, "name an app and a node")),
+    }
+}
+
+async fn cancel(args: CancelArgs) -> Result<()> {
+    let client = args.connection.open()?;
+    let segments = args.app.trim_matches('/').split('/').map(encoded);
+    let path = segments.collect::<Vec<_>>().join("/");
+    let ask = Ask::delete(format!("/tandem/v1/moves/{path}"));
+    match client.ask(ask).await {
+        Ok(_) => out::data(&format!("{} stays where it is\n", args.app)),
+        Err(fault) => Err(explain_app(fault, &client, &app_id(&args.app)).await),
+    }
+}
+
+/// Asks for the move of what `wish` names, `called` by people.
+pub async fn begin(mut wish: Value, called: &str, target: &Target) -> Result<()> {
+    let client = target.connection.open()?;
+    wish["to"] = json!(target.node);
+    wish["dryRun"] = json!(target.dry_run);
+    let ask = Ask::post("/tandem/v1/moves").with(wish);
+    let planned: Option<Planned> = match client.ask(ask).await {
+        Ok(answer) => answer.decode()?,
+        Err(fault) if fault.text().contains("Node '") => {
+            return Err(explain_node(fault, &client, &target.node).await);
+        }
+        Err(fault) => return Err(explain_app(fault, &client, called).await),
+    };
+    let Some(planned) = planned else {
+        return out::data(&format!("{called} is on {} already\n", target.node));
+    };
+    out::data(&said(called, &planned))?;
+    match &planned.id {
+        Some(id) if target.wait => until_there(&client, id, &planned, called).await,
+        _ => Ok(()),
+    }
+}
+
+fn said(called: &str, planned: &Planned) -> String {
+    let what = match &planned.app {
+        Some(app) if app != called => format!("{called}, with {app}"),
+        Some(_) | None => called.to_owned(),
+    };
+    let verb = match planned.id {
+        Some(_) => "moves",
+        None => "would move",
+    };
+    let cold = match planned.cold {
+        true => "; nothing runs meanwhile",
+        false => "",
+    };
+    let Planned {
+        from, to, volumes, ..
+    } = planned;
+    format!(
+        "{what} {verb} from {from} to {to} (volumes: {}){cold}\n",
+        volumes.join(", ")
+    )
+}
+
+/// Returns when the move is over and the volumes are at the other node.
+async fn until_there(client: &Client, id: &str, planned: &Planned, called: &str) -> Result<()> {
+    let mut said = String::new();
+    let mut reason = None;
+    loop {
+        let moves: Vec<Move> = client.get("/tandem/v1/moves").await?;
+        let Some(movement) = moves.into_iter().find(|movement| movement.id == id) else {
+            break;
+        };
+        let line = progress(&movement);
+        if said != line {
+            talk!("waiting for {called}: {line}");
+            said = line;
+        }
+        reason = movement.reason;
+        tokio::time::sleep(PAUSE).await;
+    }
+    for name in &planned.volumes {
+        let volume: Volume = client
+            .get(&format!("/tandem/v1/volumes/{}", encoded(name)))
+            .await?;
+        if volume.home.as_deref() != Some(planned.to.as_str()) {
+            let why = reason.unwrap_or_else(|| "the move was abandoned".to_owned());
+            let from = &planned.from;
+            let said = format!("{called} stays on {from}: {why}");
+            return Err(Fault::new(Exit::Failed, said));
+        }
+    }
+    out::data(&format!("{called} is on {}\n", planned.to))
+}
+
+/// `seed, round 2`.
+fn progress(movement: &Move) -> String {
+    let Move { phase, round, .. } = movement;
+    let round = round.map(|round| format!(", round {}", round + 1));
+    let why = movement.reason.as_ref().or(movement.trouble.as_ref());
+    let why = why.map(|why| format!("; {why}"));
+    format!(
+        "{phase}{}{}",
+        round.unwrap_or_default(),
+        why.unwrap_or_default()
+    )
+}
+
+fn render(moves: &[Move]) -> String {
+    if moves.is_empty() {
+        return "nothing is being moved\n".into();
+    }
+    let row = |movement: &Move| {
+        [
+            movement.id.clone(),
+            movement.app.clone().unwrap_or_default(),
+            movement.volumes.join(" "),
+            movement.from.clone(),
+            movement.to.clone(),
+            progress(movement),
+        ]
+    };
+    let rows: Vec<_> = moves.iter().map(row).collect();
+    table::render(["MOVE", "APP", "VOLUMES", "FROM", "TO", "PHASE"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_shows_what_goes_where_and_how_far_it_is() {
+        let moves: Vec<Move> = serde_json::from_str(
+            r#"[{"id":"move-1","app":"/shop/db","volumes":["shopdata"],"from":"n1","to":"n2",
+            "phase":"seed","round":1},
+            {"id":"move-2","volumes":["old"],"from":"n1","to":"n3","phase":"abandon",
+            "reason":"it was cancelled"}]"#,
+        )
+        .unwrap();
+        insta::assert_snapshot!(render(&moves), @r"
+        MOVE    APP       VOLUMES   FROM  TO  PHASE
+        move-1  /shop/db  shopdata  n1    n2  seed, round 2
+        move-2  -         old       n1    n3  abandon; it was cancelled
+        ");
+    }
+}
