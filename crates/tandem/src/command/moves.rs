@@ -22,15 +22,16 @@ pub struct MoveArgs {
     /// The app's id, such as shop/db
     #[arg(required = true)]
     app: Option<String>,
+    /// The node's name, hostname or address
+    #[arg(required = true)]
+    node: Option<String>,
     #[command(flatten)]
-    target: Option<Target>,
+    manner: Manner,
 }
 
-/// Where to, and how the command goes about it.
+/// How the command goes about it.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Target {
-    /// The node's name, hostname or address
-    node: String,
+pub struct Manner {
     /// Return when it is there and runs
     #[arg(long)]
     wait: bool,
@@ -62,11 +63,11 @@ pub async fn list(reading: Reading) -> Result<()> {
 }
 
 pub async fn run(args: MoveArgs) -> Result<()> {
-    match (args.command, args.app, args.target) {
+    match (args.command, args.app, args.node) {
         (Some(MoveCommand::Cancel(args)), ..) => cancel(args).await,
-        (None, Some(app), Some(target)) => {
+        (None, Some(app), Some(node)) => {
             let id = app_id(&app);
-            begin(json!({ "app": id }), &id, &target).await
+            begin(json!({ "app": id }), &id, &node, &args.manner).await
         }
         (None, ..) => Err(Fault::new(Exit::Usage, "name an app and a node")),
     }
@@ -84,24 +85,24 @@ async fn cancel(args: CancelArgs) -> Result<()> {
 }
 
 /// Asks for the move of what `wish` names, `called` by people.
-pub async fn begin(mut wish: Value, called: &str, target: &Target) -> Result<()> {
-    let client = target.connection.open()?;
-    wish["to"] = json!(target.node);
-    wish["dryRun"] = json!(target.dry_run);
+pub async fn begin(mut wish: Value, called: &str, node: &str, manner: &Manner) -> Result<()> {
+    let client = manner.connection.open()?;
+    wish["to"] = json!(node);
+    wish["dryRun"] = json!(manner.dry_run);
     let ask = Ask::post("/tandem/v1/moves").with(wish);
     let planned: Option<Planned> = match client.ask(ask).await {
         Ok(answer) => answer.decode()?,
         Err(fault) if fault.text().contains("Node '") => {
-            return Err(explain_node(fault, &client, &target.node).await);
+            return Err(explain_node(fault, &client, node).await);
         }
         Err(fault) => return Err(explain_app(fault, &client, called).await),
     };
     let Some(planned) = planned else {
-        return out::data(&format!("{called} is on {} already\n", target.node));
+        return out::data(&format!("{called} is on {node} already\n"));
     };
     out::data(&said(called, &planned))?;
     match &planned.id {
-        Some(id) if target.wait => until_there(&client, id, &planned, called).await,
+        Some(id) if manner.wait => until_there(&client, id, &planned, called).await,
         _ => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, json};
 
 use super::Reading;
-use super::moves::{self, Target};
+use super::moves::{self, Manner};
 use super::names::explain_node;
 use crate::client::path::encoded;
 use crate::client::views::Volume;
@@ -66,8 +66,10 @@ pub struct RemoveArgs {
 pub struct MoveArgs {
     /// The volume's name
     name: String,
+    /// The node's name, hostname or address
+    node: String,
     #[command(flatten)]
-    target: Target,
+    manner: Manner,
 }
 
 pub async fn list(reading: Reading) -> Result<()> {
@@ -88,7 +90,8 @@ pub async fn run(command: VolumeCommand) -> Result<()> {
         }
         VolumeCommand::Remove(args) => remove(args).await,
         VolumeCommand::Move(args) => {
-            moves::begin(json!({ "volume": args.name }), &args.name, &args.target).await
+            let wish = json!({ "volume": args.name });
+            moves::begin(wish, &args.name, &args.node, &args.manner).await
         }
         VolumeCommand::Recover(_) => Err(crate::cli::not_there_yet("recovering volumes")),
     }
