@@ -49,6 +49,14 @@ impl Volumes {
         }
     }
 
+    /// Whether it takes writes; one that nobody has opened does.
+    pub async fn is_writable(&self) -> bool {
+        match self.open.get() {
+            Some(pool) => pool.check().await.is_ok(),
+            None => true,
+        }
+    }
+
     /// What this node's copies are. None of them is open for this agent yet.
     ///
     /// # Errors
