@@ -47,7 +47,7 @@ enum Command {
     /// Run the role that decides
     Master(MasterArgs),
     /// Run the role that acts, on every node
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     /// Show the cluster: nodes, apps, and what waits for what
     Status(Reading),
     /// List nodes
@@ -135,7 +135,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Up(args) => role::up::run(args),
         Command::Down(args) => role::down::run(args),
         Command::Master(args) => role::master::run(args),
-        Command::Agent(args) => role::agent::run(args),
+        Command::Agent(args) => role::agent::run(*args),
         Command::Config(ConfigCommand::Default) => out::data(&settings::default_file()),
         Command::Completions { shell } => completions(shell),
         Command::Version => out::data(&format!("tandem {}\n", env!("CARGO_PKG_VERSION"))),

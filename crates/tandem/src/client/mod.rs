@@ -7,6 +7,7 @@ pub mod path;
 pub mod views;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -20,6 +21,9 @@ use serde_json::Value;
 use crate::fault::{Doing, Exit, Fault, Result};
 pub use answer::{Answer, Lines};
 use connect::{Origin, Place};
+
+/// No answer takes as long as this.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How commands find the cluster.
 #[derive(Clone, Debug, clap::Args)]
@@ -94,7 +98,7 @@ impl Ask {
     }
 
     /// Answered only to root, on the socket.
-    pub fn as_root(mut self) -> Self {
+    pub fn for_root(mut self) -> Self {
         self.root = true;
         self
     }
@@ -166,6 +170,14 @@ impl Client {
 
     /// The whole answer, whatever its status.
     pub async fn try_ask(&self, ask: Ask) -> Result<Answer> {
+        let answered = tokio::time::timeout(PATIENCE, self.answer(ask)).await;
+        answered.unwrap_or_else(|_| {
+            let said = format!("the master gave no answer within {} s", PATIENCE.as_secs());
+            Err(Fault::new(Exit::Unreachable, said))
+        })
+    }
+
+    async fn answer(&self, ask: Ask) -> Result<Answer> {
         let response = self.send(ask, None).await?;
         let status = response.status();
         let headers = response.headers().clone();

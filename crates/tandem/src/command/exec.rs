@@ -53,7 +53,7 @@ pub async fn run(args: ExecArgs) -> Result<()> {
         encoded(&words),
         tty.unwrap_or_default()
     );
-    let connection = client.upgrade(Ask::post(path).as_root(), PROTOCOL).await?;
+    let connection = client.upgrade(Ask::post(path).for_root(), PROTOCOL).await?;
     // Raw only from here on: refusals are printed on a sane terminal.
     let raw = match args.tty && std::io::stdin().is_terminal() {
         true => Some(Terminal::raw()?),

@@ -8,8 +8,8 @@ use crate::client::{Ask, Client};
 use crate::fault::{Exit, Fault, Result};
 use crate::{out, table};
 
-/// Names asked for; a registry without so many gives all of them.
-const NAMES_MAX: u32 = 10_000;
+/// Names asked for at once: as many as a registry gives.
+const PAGE: usize = 1000;
 
 #[derive(Debug, clap::Args)]
 pub struct ImagesArgs {
@@ -40,12 +40,10 @@ struct Image {
 pub async fn run(args: ImagesArgs) -> Result<()> {
     let (registry, _) = args.registry.settle()?;
     let client = Client::of_address(&registry)?;
-    let catalog = client
-        .get::<Catalog>(&format!("/v2/_catalog?n={NAMES_MAX}"))
-        .await;
-    let catalog = catalog.map_err(|fault| unreachable(fault, &registry))?;
+    let names = names(&client).await;
+    let names = names.map_err(|fault| unreachable(fault, &registry))?;
     let mut images = Vec::new();
-    for name in catalog.repositories {
+    for name in names {
         let mut tags = tags(&client, &name).await?;
         tags.sort();
         if !tags.is_empty() {
@@ -55,6 +53,21 @@ pub async fn run(args: ImagesArgs) -> Result<()> {
     match args.json {
         true => out::data(&format!("{}\n", serde_json::to_string(&images)?)),
         false => out::data(&render(&registry, &images)),
+    }
+}
+
+/// All names, page by page.
+async fn names(client: &Client) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    loop {
+        let last = names.last().map(|last| format!("&last={}", encoded(last)));
+        let path = format!("/v2/_catalog?n={PAGE}{}", last.unwrap_or_default());
+        let page = client.get::<Catalog>(&path).await?.repositories;
+        let whole = page.len() == PAGE;
+        names.extend(page);
+        if !whole {
+            return Ok(names);
+        }
     }
 }
 

@@ -16,6 +16,8 @@ use crate::{out, talk};
 
 /// How often new instances are looked for while following.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a node may take to begin its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Lines of one instance that may wait to be printed.
 const WAITING: usize = 1024;
 
@@ -37,12 +39,10 @@ pub struct LogsArgs {
     connection: Connection,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Line {
     time: String,
     text: String,
-    #[serde(default)]
-    stream: String,
     /// Whose it is; not the API's.
     #[serde(skip)]
     instance: String,
@@ -109,7 +109,14 @@ async fn open(client: &Client, instance: &str, tail: Option<u32>, follow: bool) 
         "/tandem/v1/instances/{}/log?follow={follow}{tail}",
         encoded(instance)
     );
-    client.lines(Ask::get(path)).await
+    let opened = client.lines(Ask::get(path));
+    if follow {
+        // The first line may be hours away.
+        return opened.await;
+    }
+    let late = || Fault::new(Exit::Failed, "its node does not answer");
+    let opened = tokio::time::timeout(PATIENCE, opened).await;
+    opened.unwrap_or_else(|_| Err(late().hint("`tandem nodes` shows whether it is here")))
 }
 
 /// Everything there is, in the order in which it was written.

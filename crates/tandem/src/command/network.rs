@@ -112,6 +112,14 @@ mod tests {
         )
         .unwrap();
         insta::assert_snapshot!(render(&network), @r"
+        SUBNET  10.32.0.0/12
+
+        NODE  ADDRESS     OVERLAY
+        n1    10.0.15.11  10.32.0.2
+
+        APP   INSTANCE  ADDRESS    HOSTNAME           NAMED
+        /db   1a.0      10.32.0.5  mongo.weave.local  yes
+        /web  2a.0      -          -                  no
         ");
     }
 }

@@ -77,7 +77,7 @@ async fn show(args: ShowArgs) -> Result<()> {
 async fn tell(args: &NodeArgs, verb: &str, done: &str) -> Result<()> {
     let client = args.connection.open()?;
     let ask = Ask::post(format!("/tandem/v1/nodes/{}/{verb}", encoded(&args.node)));
-    let ask = if verb == "lost" { ask.as_root() } else { ask };
+    let ask = if verb == "lost" { ask.for_root() } else { ask };
     match client.ask(ask).await {
         Ok(_) => out::data(&format!("{} {done}\n", args.node)),
         Err(fault) => Err(explain_node(fault, &client, &args.node).await),
@@ -185,12 +185,27 @@ mod tests {
     #[test]
     fn nodes_show_what_they_have_and_what_is_used() {
         insta::assert_snapshot!(render(&nodes()), @r"
+        NODE  ADDRESS     STATE          INSTANCES  CPUS   MEM           ATTRIBUTES
+        n1    10.0.15.11  here, drained  1          0.5/2  64 MiB/2 GiB  disk:ssd zone:a
+        n2    10.0.15.12  lost           0          0/0    0 MiB/0 MiB   -
         ");
     }
 
     #[test]
     fn one_node_shows_all_of_it() {
         insta::assert_snapshot!(render_one(&nodes()[0]), @r"
+        NODE        n1
+        HOSTNAME    10.0.15.11
+        ADDRESS     10.0.15.11
+        OVERLAY     10.32.0.2
+        STATE       here, drained
+        SINCE       2026-01-01T00:00:00.000Z
+        INSTANCES   1
+        CPUS        0.5 of 2 used
+        MEM         64 MiB of 2 GiB used
+        DISK        0 MiB of 10 GiB used
+        ATTRIBUTES  disk:ssd zone:a
+        VERSION     0.1.0
         ");
     }
 }

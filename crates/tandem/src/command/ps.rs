@@ -183,6 +183,11 @@ mod tests {
             serde_json::from_str(r#"[{"app":"/big","missing":2,"reasons":["no node has room"]}]"#)
                 .unwrap();
         insta::assert_snapshot!(render(instances, &apps.apps, &queue), @r"
+        APP     INSTANCE  NODE  WANTED  STATE      HEALTH   ADDRESS    PORTS      DETAIL
+        /big    -         -     2 more  waiting    -        -          -          no node has room
+        /false  3a.0      n1    run     ended      -        -          -          exit 1: no such table
+        /web    1a.0      n1    run     running    healthy  10.32.0.5  53:53/udp  -
+        /web    2a.1      n2    run     preparing  -        -          9080:80    pulling shop/web:1
         ");
     }
 

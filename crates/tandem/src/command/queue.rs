@@ -21,10 +21,11 @@ pub fn reasons(queued: &Queued) -> Vec<String> {
         .nodes
         .iter()
         .map(|node| format!("{}: {}", node.node, node.reasons.join(", ")));
-    until
-        .chain(queued.reasons.iter().cloned())
-        .chain(nodes)
-        .collect()
+    // The API sums up what it also says node by node.
+    match queued.nodes.is_empty() {
+        true => until.chain(queued.reasons.iter().cloned()).collect(),
+        false => until.chain(nodes).collect(),
+    }
 }
 
 /// One line per reason; app and number stand at the first.
@@ -69,8 +70,8 @@ mod tests {
         insta::assert_snapshot!(render(&queue), @r"
         APP   MISSING  WHY
         /big  2        not before 2026-01-01T00:00:00.000Z
-        -     -        n1: cpus: 4 wanted, 2 free
-        -     -        n2: draining
+                       n1: cpus: 4 wanted, 2 free
+                       n2: draining
         ");
     }
 }

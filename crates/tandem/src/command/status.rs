@@ -57,7 +57,7 @@ mod tests {
         CLUSTER  c1, leadership 3
         NODES    2 of 3 here
         APPS     2, 5 instances
-        WAITING  /big, 1 missing: no node has room; n1: mem: 512 MiB short
+        WAITING  /big, 1 missing: n1: mem: 512 MiB short
         ");
     }
 }

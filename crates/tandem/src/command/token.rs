@@ -29,7 +29,7 @@ pub async fn run(command: TokenCommand) -> Result<()> {
     let TokenCommand::Create(args) = command;
     let client = args.connection.open()?;
     let life = json!({ "lifeSeconds": u64::from(args.minutes) * 60 });
-    let ask = Ask::post("/tandem/v1/tokens").with(life).as_root();
+    let ask = Ask::post("/tandem/v1/tokens").with(life).for_root();
     let answer = client.ask(ask).await?;
     if args.json {
         return out::data(&format!(

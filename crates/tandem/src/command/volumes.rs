@@ -129,7 +129,7 @@ async fn remove(args: RemoveArgs) -> Result<()> {
         args.yes,
         &format!("remove volume {} with its data", args.name),
     )?;
-    client.ask(Ask::delete(path(&args.name)).as_root()).await?;
+    client.ask(Ask::delete(path(&args.name)).for_root()).await?;
     out::data(&format!("{} is being removed\n", args.name))
 }
 
@@ -201,8 +201,20 @@ mod tests {
         )
         .unwrap();
         insta::assert_snapshot!(render(&volumes), @r"
+        VOLUME  SIZE     NODE  APP  STATE   COPIES
+        pg      1 GiB    n1    /db  in use  n1 live, n2 kept
+        new     100 MiB  -     -    free    -
         ");
         insta::assert_snapshot!(render_one(&volumes[0]), @r"
+        VOLUME      pg
+        SIZE        1 GiB
+        NODE        n1
+        APP         /db
+        INSTANCE    1a.0
+        GENERATION  2
+        STATE       in use
+        COPY        live on n1, generation 2
+        COPY        kept on n2, generation 1
         ");
     }
 }

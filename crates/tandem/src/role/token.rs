@@ -34,5 +34,5 @@ pub async fn obtain(socket: &Path) -> String {
 
 async fn ask(client: &Client) -> Result<Token> {
     let ask = Ask::post("/tandem/v1/tokens").with(json!({ "lifeSeconds": LIFE_SECONDS }));
-    client.ask(ask.as_root()).await?.decode()
+    client.ask(ask.for_root()).await?.decode()
 }

@@ -184,6 +184,8 @@ sections! {
         machine: local::Subnet = local::Subnet::new(Ipv4Addr::new(10, 0, 15, 10), 24), "machine", "TANDEM_LOCAL_MACHINE";
         /// Directory for the logs of master, registry and nodes
         log_dir: PathBuf = PathBuf::from("/var/log/tandem"), "log-dir", "TANDEM_LOCAL_LOG_DIR";
+        /// Control group below which all of it runs; two clusters must not share one
+        cgroup: String = "tandem".to_owned(), "local-cgroup", "TANDEM_LOCAL_CGROUP";
         /// Port of the HTTP API
         api_port: u16 = 8080, "api-port", "TANDEM_LOCAL_API_PORT";
         /// Port of the registry
