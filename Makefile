@@ -3,7 +3,7 @@
 export PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint clean-cluster install uninstall
+.PHONY: help build demo test lint clean-cluster install uninstall
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -13,6 +13,10 @@ help: ## this list
 build: ## the binary, and the packages that building needs
 	scripts/packages build
 	cargo build --locked --workspace
+
+demo: build ## a local cluster with the shop of examples/shop on it
+	scripts/packages run demo
+	examples/shop/demo
 
 test: ## packages, lint and every test; ends with the totals
 	scripts/test

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+mod images;
 mod tidy;
 
 /// Chores of the repository.
@@ -27,6 +28,11 @@ enum Chore {
     /// Prints one finding a line, as `file:line: what; what to do`. Exit status: 0 when there is
     /// none, 1 when there are some, 2 when the rules could not be checked.
     Tidy,
+    /// Make the base images of the examples and push them as `base/NAME:TAG`
+    ///
+    /// Bases are made of Debian packages, once for each recipe; the second run only pushes what
+    /// the registry lacks.
+    Images(images::Arguments),
 }
 
 /// What a chore ends with.
@@ -53,6 +59,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let ending = match arguments.chore {
         Chore::Tidy => run_tidy(),
+        Chore::Images(arguments) => images::run(&arguments).map(|()| Ending::Good),
     };
     ending
         .unwrap_or_else(|error| {

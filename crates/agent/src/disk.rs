@@ -8,6 +8,7 @@
 //! directory            the newest directory, with its epoch; may be stale or missing
 //! images/              `image`'s store
 //! netns/<id>           network namespaces of instances (bind mounts)
+//! volumes/             `volume`'s pool and role files; absent until the first volume
 //! instances/<id>/      `container`'s directory, `image`'s rootfs upper work, and ours:
 //!     note             what the agent must know of it after its own death
 //!     sandbox/         of a command task
@@ -20,7 +21,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use model::session::{Kept, Memory};
-use model::{Assignment, Directory, Health, InstanceId, Time};
+use model::{Assignment, Directory, Exit, Health, InstanceId, Time};
 use node::session::Remembered;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,7 @@ pub(crate) struct Disk {
 
 /// What the agent must still know of an instance after its own death.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Note {
     /// The signal that asks it to end.
     pub stop_signal: i32,
@@ -43,6 +45,8 @@ pub(crate) struct Note {
     /// When the stop signal was sent.
     pub stopping: Option<Time>,
     pub health: Health,
+    /// It is over though its command never ran, so that no container of it says so.
+    pub never_ran: Option<Exit>,
 }
 
 impl Default for Note {
@@ -52,6 +56,7 @@ impl Default for Note {
             since: None,
             stopping: None,
             health: Health::Unknown,
+            never_ran: None,
         }
     }
 }
@@ -94,6 +99,10 @@ impl Disk {
 
     pub fn namespace(&self, id: InstanceId) -> PathBuf {
         self.namespaces().join(id.to_string())
+    }
+
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
     }
 
     pub fn instances(&self) -> PathBuf {

@@ -5,9 +5,11 @@
 //!        ─▶ turn: levels into the outbox ─ converge ─ start actions ─ checks ─ send
 //! ```
 //! It never waits for an action, a client or the master; only for the disk, and once for the
-//! sweep. Orders are read in `orders.rs`.
+//! sweep. Orders are read in `orders.rs`; what an
+//! action on a volume has brought is taken in `volumes.rs`.
 
 mod orders;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,11 +19,13 @@ use std::time::Duration;
 use container::{Created, Instance};
 use model::session::{FromAgent, Input};
 use model::sighting::Subject;
-use model::{Exit, InstanceId, Time};
+use model::{Exit, Health, InstanceId, Millis, Time, VolumeId};
 use node::retry::{Outcome, after};
-use node::{Action, InFlight, Link, Observed, Outbox, Session, Stage, converge, jobs, level};
+use node::{
+    Action, Failure, InFlight, Link, Observed, Outbox, Session, Stage, converge, jobs, level,
+};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
@@ -32,11 +36,12 @@ use crate::event::{Event, NetworkState, Outgoing};
 use crate::health::Checks;
 use crate::observe::Left;
 use crate::overlay::Wanted;
-use crate::probe::Place;
+use crate::probe::{Place, Reach};
 use crate::{Error, tls};
 
 /// The longest the heart sleeps: what could not be sent or kept is tried again.
 const TICK: Duration = Duration::from_secs(1);
+const DIRECTORY_EVERY: Millis = Millis(1000);
 /// Sightings in one message.
 const BATCH: usize = 256;
 
@@ -54,8 +59,11 @@ pub(crate) struct Heart {
     swept: Swept,
     /// The directory on disk is older than ours.
     directory_unkept: bool,
+    directory_kept: Time,
     created: BTreeMap<InstanceId, Created>,
     running: BTreeMap<InstanceId, Instance>,
+    /// The directories of volumes that are open.
+    opened: BTreeMap<VolumeId, PathBuf>,
     pulls: BTreeMap<InstanceId, CancellationToken>,
     checks: BTreeMap<InstanceId, AbortHandle>,
     asks: BTreeMap<u64, Asked>,
@@ -110,8 +118,10 @@ impl Heart {
             words,
             swept: Swept::default(),
             directory_unkept: false,
+            directory_kept: Time(0),
             created: BTreeMap::new(),
             running: BTreeMap::new(),
+            opened: BTreeMap::new(),
             pulls: BTreeMap::new(),
             checks: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -123,6 +133,7 @@ impl Heart {
         for (id, instance) in left.running {
             heart.watch(id, instance);
         }
+        heart.reopen_pool();
         heart.direct();
         Ok(heart)
     }
@@ -137,25 +148,32 @@ impl Heart {
     }
 
     async fn beat(&mut self, events: &mut mpsc::Receiver<Event>) -> Result<(), Error> {
-        self.turn()?;
+        self.turn();
         let nap = self.nap();
-        let event = tokio::select! {
-            event = events.recv() => event,
-            Some(done) = self.tasks.join_next() => match done {
-                Ok(event) => event,
-                Err(error) if error.is_cancelled() => None,
-                Err(source) => return Err(Error::Panicked { source }),
-            },
-            () = sleep(nap) => None,
+        let done = tokio::select! {
+            event = events.recv() => Ok(event),
+            Some(done) = self.tasks.join_next() => done,
+            () = sleep(nap) => Ok(None),
         };
-        if let Some(event) = event {
-            self.take(event).await?;
-        }
+        self.done(done).await?;
         // A burst costs one turn.
         while let Ok(event) = events.try_recv() {
             self.take(event).await?;
         }
+        while let Some(done) = self.tasks.try_join_next() {
+            self.done(done).await?;
+        }
         Ok(())
+    }
+
+    /// What a task brought; one that was aborted has nothing to say.
+    async fn done(&mut self, done: Result<Option<Event>, JoinError>) -> Result<(), Error> {
+        match done {
+            Ok(Some(event)) => self.take(event).await,
+            Ok(None) => Ok(()),
+            Err(error) if error.is_cancelled() => Ok(()),
+            Err(source) => Err(Error::Panicked { source }),
+        }
     }
 
     fn nap(&self) -> Duration {
@@ -171,15 +189,16 @@ impl Heart {
             Event::Lost => self.lost(),
             Event::Acted { action, outcome } => self.acted(action, outcome),
             Event::Ended(id, exit) => self.ended(id, exit),
-            Event::Health(id, health) => {
-                if let Some(local) = self.observed.instances.get_mut(&id) {
-                    local.health = health;
-                    let mut note = self.tools.disk.note(id);
-                    note.health = health;
-                    self.tools.disk.keep_note(id, &note)?;
-                }
-            }
+            Event::Health(id, health) => self.flipped(id, health),
             Event::Network(state) => {
+                if matches!(state, NetworkState::Up(_)) {
+                    // What waited for it need not wait longer.
+                    let of_network =
+                        |failure: &Failure| matches!(failure.action, Action::AttachNetwork { .. });
+                    self.observed
+                        .failures
+                        .retain(|_, failure| !of_network(failure));
+                }
                 self.network = state;
                 self.sweep_network().await;
             }
@@ -189,8 +208,19 @@ impl Heart {
         Ok(())
     }
 
+    fn flipped(&mut self, id: InstanceId, health: Health) {
+        let local = self.observed.instances.get_mut(&id);
+        // The check may have outlived its instance by a moment.
+        let Some(local) = local.filter(|local| matches!(local.stage, Stage::Running { .. })) else {
+            return;
+        };
+        local.health = health;
+        tracing::info!(instance.id = %id, "{id} is {health:?}");
+        self.tools.note(id, |note| note.health = health);
+    }
+
     /// Everything that follows from what is known now.
-    fn turn(&mut self) -> Result<(), Error> {
+    fn turn(&mut self) {
         self.observed.link = self.session.link();
         // An action that begins changes what there is to tell, and what is told may allow one.
         loop {
@@ -214,13 +244,25 @@ impl Heart {
             .retain(|id, _| self.observed.instances.contains_key(id));
         self.check();
         self.send();
-        if self.directory_unkept {
-            self.tools
-                .disk
-                .keep_directory(self.session.kept_directory())?;
-            self.directory_unkept = false;
+        self.keep_directory();
+    }
+
+    /// At most once a second, for it is written whole. Only a next agent without a session would
+    /// miss it.
+    fn keep_directory(&mut self) {
+        let now = self.tools.clock.now();
+        if !self.directory_unkept || now - self.directory_kept < DIRECTORY_EVERY {
+            return;
         }
-        Ok(())
+        self.directory_kept = now;
+        match self
+            .tools
+            .disk
+            .keep_directory(self.session.kept_directory())
+        {
+            Ok(()) => self.directory_unkept = false,
+            Err(error) => tracing::warn!("Could not keep the directory: {}", words(&error)),
+        }
     }
 
     fn report(&mut self) {
@@ -240,7 +282,7 @@ impl Heart {
         self.observed.in_flight.insert(subject.clone(), flight);
         let work = match subject {
             Subject::Instance(id) => self.work(id, &action),
-            // No volume is there that anything could be done to.
+            // Their verbs look at nothing of an instance.
             Subject::Volume(_) | Subject::Node(_) => self.work(InstanceId::default(), &action),
         };
         let tools = Arc::clone(&self.tools);
@@ -266,6 +308,7 @@ impl Heart {
             created,
             running: self.running.get(&id).cloned(),
             network: self.network.clone(),
+            volumes: self.opened.clone(),
             welcome: self.session.memory().welcome.clone(),
             cancelled,
         }
@@ -274,11 +317,10 @@ impl Heart {
     fn acted(&mut self, action: Action, outcome: Result<Done, String>) {
         let subject = action.subject();
         self.observed.in_flight.remove(&subject);
-        let Subject::Instance(id) = subject else {
-            if let Err(why) = outcome {
-                self.failed(action, why);
-            }
-            return;
+        let id = match subject {
+            Subject::Instance(id) => id,
+            Subject::Volume(volume) => return self.acted_on_volume(volume, action, outcome),
+            Subject::Node(_) => return,
         };
         if matches!(action, Action::PullImage { .. }) {
             self.pulls.remove(&id);
@@ -316,7 +358,7 @@ impl Heart {
                 self.reached(id, Stage::Removed(exit));
                 self.ended_for_all(id);
             }
-            Done::Cancelled => {}
+            Done::Cancelled | Done::Role(_) | Done::Opened(_) | Done::Closed => {}
         }
     }
 
@@ -338,6 +380,8 @@ impl Heart {
             (Outcome::Over(exit), Subject::Instance(id)) => {
                 let id = *id;
                 self.observed.failures.remove(&subject);
+                let never_ran = Some(exit.clone());
+                self.tools.note(id, |note| note.never_ran = never_ran);
                 self.ended(id, exit);
             }
             (Outcome::Again(failure), _) => drop(self.observed.failures.insert(subject, failure)),
@@ -412,21 +456,20 @@ impl Heart {
             let networked = placement.address.is_some() || !placement.fixed_addresses.is_empty();
             let fixed = placement.fixed_addresses.first();
             let address = placement.address.or(fixed.map(|fixed| fixed.address));
+            let health = self.observed.instances.get(&id).map(|local| local.health);
             let checks = Checks {
                 id,
                 assigned: assigned.clone(),
                 place: Place {
                     instance: instance.clone(),
-                    namespace: networked.then_some(namespace),
-                    address: address.unwrap_or(self.tools.config.machine.address),
-                    tls: self.tls.clone(),
+                    reach: Reach {
+                        namespace: networked.then_some(namespace),
+                        address: address.unwrap_or(self.tools.config.machine.address),
+                        tls: self.tls.clone(),
+                    },
                 },
                 since: checked.since,
-                known: self
-                    .observed
-                    .instances
-                    .get(&id)
-                    .map_or_else(Default::default, |local| local.health),
+                known: health.unwrap_or_default(),
                 clock: self.tools.clock,
                 events: self.events.clone(),
             };

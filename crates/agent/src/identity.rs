@@ -1,5 +1,6 @@
 //! Who this node is to the master: joins once by token, renews its certificate in time.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,9 +31,9 @@ pub(crate) async fn ensure(config: &Config, dir: &Path) -> Result<Result<Identit
     }
 }
 
-/// Renews the certificate when half of its life is over. A failure is tried again: there is
+/// Renews the certificate when half of its life is over. Never ends: a failure is tried again: there is
 /// the other half.
-pub(crate) async fn keep_fresh(config: &Config, dir: &Path) -> Error {
+pub(crate) async fn keep_fresh(config: &Config, dir: &Path) -> Infallible {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if !Identity::needs_renewal(dir) {

@@ -1,5 +1,5 @@
-//! What is there when the agent starts: every instance directory is looked at, and what runs is
-//! adopted. Nothing is ended or removed here, save what cannot be told apart from rubbish.
+//! What is there when the agent starts: every instance directory is looked at, what runs is
+//! adopted, and role files say what the volumes' copies are. Nothing is ended or removed here, save what cannot be told apart from rubbish.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,6 +43,8 @@ pub(crate) async fn observe(tools: &Tools, session: &Session) -> Result<Left, Er
         };
         left.observed.instances.insert(id, local);
     }
+    let volumes = tools.volumes.found();
+    left.observed.volumes = volumes.map_err(|source| Error::Volumes { source })?;
     let over: BTreeSet<InstanceId> = session.over().copied().collect();
     left.observed.count_as_over(&over);
     left.running.retain(|id, _| !over.contains(id));
@@ -68,29 +70,41 @@ async fn look(
     id: InstanceId,
 ) -> Result<Option<(Local, Option<Instance>)>, act::Error> {
     let dir = tools.disk.container(id);
-    match container::adopt(&dir).await? {
-        Found::Nothing => {
+    let note = tools.disk.note(id);
+    match (container::adopt(&dir).await?, note.never_ran) {
+        (found, Some(exit)) => {
+            if let Found::Running(instance) = found {
+                instance.kill().await?;
+            }
+            let local = Local {
+                stage: Stage::Ended(exit),
+                ..Local::default()
+            };
+            Ok(Some((local, None)))
+        }
+        (Found::Nothing, None) => {
             let path = tools.disk.instance(id);
             act::blocking(move || Ok(image::unmount_root(&path)?)).await?;
             container::remove(&dir).await?;
             Ok(None)
         }
-        Found::Ended(exit) => {
+        (Found::Ended(exit), None) => {
             let local = Local {
                 stage: Stage::Ended(act::exit(&dir, exit)),
                 ..Local::default()
             };
             Ok(Some((local, None)))
         }
-        Found::Running(instance) => {
-            let note = tools.disk.note(id);
+        (Found::Running(instance), None) => {
+            // The clock may have been set back meanwhile; what was cannot be to come.
+            let now = tools.clock.now();
             let local = Local {
                 stage: Stage::Running {
                     pid: act::pid(&instance),
-                    since: note.since.unwrap_or_else(|| tools.clock.now()),
+                    since: note.since.map_or(now, |since| since.min(now)),
                 },
                 health: note.health,
-                stopping: note.stopping,
+                stopping: note.stopping.map(|sent| sent.min(now)),
                 reported: false,
             };
             tracing::info!(instance.id = %id, "Found {id} running");

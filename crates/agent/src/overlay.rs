@@ -3,7 +3,7 @@
 //!
 //! Flow: wait for a directory to follow, open the network, apply; then every change at once,
 //! addresses that change hands first; and now and then a look whether somebody broke something.
-//! What fails is tried again: instances go on with what is programmed.
+//! Beside it the name server, which fails and comes back by itself.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,9 +16,9 @@ use network::{Dns, Names, Network, Settings, Subnet, Upstreams};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::Config;
 use crate::error::words;
 use crate::event::{Event, NetworkState};
-use crate::{Config, Error};
 
 const DNS_PORT: u16 = 53;
 const RECONCILE_EVERY: Duration = Duration::from_secs(30);
@@ -43,66 +43,40 @@ pub(crate) fn gateway(welcome: &Welcome) -> Ipv4Addr {
     Ipv4Addr::from((u32::from(address) & mask).saturating_add(1))
 }
 
-pub(crate) async fn run(config: &Config, mut wants: Wants, events: mpsc::Sender<Event>) -> Error {
-    let mut pause = PAUSE_FIRST;
+/// Never ends: instances go on with what is programmed, and what fails is tried again.
+pub(crate) async fn run(
+    config: &Config,
+    mut wants: Wants,
+    events: mpsc::Sender<Event>,
+) -> Infallible {
+    let mut trouble = Trouble::default();
     loop {
-        let Some(wanted) = newest(&mut wants).await else {
+        let Some(welcome) = newest(&mut wants).await else {
             // The heart has gone, and says itself why.
             return std::future::pending().await;
         };
-        let mut opened = false;
-        let why = match follow(config, &wanted, &mut wants, &events, &mut opened).await {
-            Ok(never) => match never {},
-            Err(error) => words(&error),
-        };
-        if opened {
-            pause = PAUSE_FIRST;
-        } else {
-            let state = NetworkState::Down(why.clone());
-            let _ = events.send(Event::Network(state)).await;
+        match Network::open(settings(config, &welcome)).await {
+            Ok(network) => {
+                trouble = Trouble::default();
+                let network = Arc::new(network);
+                tokio::select! {
+                    () = program(&network, &welcome, wants.clone(), &events) => {}
+                    never = answer(config, &welcome, wants.clone()) => match never {},
+                }
+            }
+            Err(error) => {
+                let why = words(&error);
+                let state = NetworkState::Down(why.clone());
+                let _ = events.send(Event::Network(state)).await;
+                trouble.pause("open the overlay network", why).await;
+            }
         }
-        tracing::error!("The overlay network is in trouble: {why}");
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_LAST);
     }
 }
 
-async fn newest(wants: &mut Wants) -> Option<Wanted> {
+async fn newest(wants: &mut Wants) -> Option<Welcome> {
     let wanted = wants.wait_for(Option::is_some).await.ok()?;
-    wanted.clone()
-}
-
-/// Opens the network and follows the directory until something fails, or this node is told
-/// another place in the network.
-async fn follow(
-    config: &Config,
-    first: &Wanted,
-    wants: &mut Wants,
-    events: &mpsc::Sender<Event>,
-    opened: &mut bool,
-) -> Result<Infallible, network::Error> {
-    let settings = settings(config, &first.welcome);
-    let gateway = settings.gateway;
-    let subnet = settings.subnet;
-    let network = Arc::new(Network::open(settings).await?);
-    network.apply(&first.directory).await?;
-    let up = NetworkState::Up(Arc::clone(&network));
-    let _ = events.send(Event::Network(up)).await;
-    let revision = first.directory.revision;
-    let _ = events.send(Event::Applied(revision)).await;
-    *opened = true;
-
-    let upstreams = match &config.upstreams {
-        Some(servers) => Upstreams::fixed(servers.clone()),
-        None => Upstreams::of_machine(gateway),
-    };
-    let dns = Arc::new(Dns::bind(SocketAddr::from((gateway, DNS_PORT)), upstreams).await?);
-    dns.publish(Names::of(&first.directory, subnet));
-    let directory = Arc::clone(&first.directory);
-    tokio::select! {
-        failed = Arc::clone(&dns).serve() => failed,
-        failed = keep(&network, &dns, subnet, directory, wants, events) => failed,
-    }
+    wanted.as_ref().map(|wanted| wanted.welcome.clone())
 }
 
 fn settings(config: &Config, welcome: &Welcome) -> Settings {
@@ -110,45 +84,139 @@ fn settings(config: &Config, welcome: &Welcome) -> Settings {
         node: welcome.node,
         underlay: config.machine.address,
         overlay: welcome.overlay,
-        subnet: Subnet::new(welcome.subnet.0, welcome.subnet.1),
+        subnet: subnet(welcome),
         gateway: gateway(welcome),
         own_namespace: config.own_namespace,
     }
 }
 
-async fn keep(
-    network: &Network,
-    dns: &Dns,
-    subnet: Subnet,
-    mut applied: Arc<Directory>,
-    wants: &mut Wants,
+fn subnet(welcome: &Welcome) -> Subnet {
+    Subnet::new(welcome.subnet.0, welcome.subnet.1)
+}
+
+/// What went wrong, said once, and tried again later each time.
+#[derive(Default)]
+struct Trouble {
+    said: String,
+    pause: Duration,
+}
+
+impl Trouble {
+    async fn pause(&mut self, what: &str, why: String) {
+        if why != self.said {
+            tracing::error!("Could not {what}: {why}");
+            self.said = why;
+        }
+        self.pause = (self.pause * 2).clamp(PAUSE_FIRST, PAUSE_LAST);
+        sleep(self.pause).await;
+    }
+}
+
+/// Programs every newer directory, and mends what others broke. Ends when this node is told
+/// another place in the network.
+async fn program(
+    network: &Arc<Network>,
+    welcome: &Welcome,
+    mut wants: Wants,
     events: &mpsc::Sender<Event>,
-) -> Result<Infallible, network::Error> {
+) {
     let mut look = interval(RECONCILE_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     look.reset();
+    let mut applied: Option<Arc<Directory>> = None;
+    let mut trouble = Trouble::default();
+    let mut mend = false;
     loop {
-        let next = tokio::select! {
+        let Some(wanted) = wants.borrow_and_update().clone() else {
+            return;
+        };
+        if wanted.welcome != *welcome {
+            return;
+        }
+        let before = applied.as_deref();
+        if let Err(error) = bring(network, before, &wanted.directory, mend).await {
+            mend = true;
+            let why = words(&error);
+            trouble.pause("program the overlay network", why).await;
+            continue;
+        }
+        trouble = Trouble::default();
+        if applied.is_none() {
+            let up = NetworkState::Up(Arc::clone(network));
+            let _ = events.send(Event::Network(up)).await;
+        }
+        let revision = wanted.directory.revision;
+        let _ = events.send(Event::Applied(revision)).await;
+        applied = Some(wanted.directory);
+        mend = tokio::select! {
             changed = wants.changed() => match changed {
-                Ok(()) => wants.borrow_and_update().clone(),
+                Ok(()) => false,
                 Err(_) => return std::future::pending().await,
             },
-            _ = look.tick() => {
-                let mended = network.reconcile().await?;
-                if mended.written + mended.removed > 0 {
-                    tracing::warn!("Mended {mended:?} of the overlay's tables");
-                }
-                None
-            }
+            _ = look.tick() => true,
         };
-        let Some(next) = next else { continue };
-        for (id, entry) in handed_over(&applied, &next.directory) {
+    }
+}
+
+/// Brings the kernel from one directory to the next.
+async fn bring(
+    network: &Network,
+    before: Option<&Directory>,
+    next: &Directory,
+    mend: bool,
+) -> Result<(), network::Error> {
+    if mend {
+        let mended = network.reconcile().await?;
+        if mended.written + mended.removed > 0 {
+            tracing::warn!("Mended the overlay's tables: {mended:?}");
+        }
+    }
+    if let Some(before) = before {
+        if before == next {
+            return Ok(());
+        }
+        for (id, entry) in handed_over(before, next) {
             network.flip(id, entry).await?;
         }
-        network.apply(&next.directory).await?;
-        dns.publish(Names::of(&next.directory, subnet));
-        applied = next.directory;
-        let _ = events.send(Event::Applied(applied.revision)).await;
+    }
+    network.apply(next).await.map(drop)
+}
+
+/// Serves names by the newest directory.
+async fn answer(config: &Config, welcome: &Welcome, mut wants: Wants) -> Infallible {
+    let address = SocketAddr::from((gateway(welcome), DNS_PORT));
+    let mut trouble = Trouble::default();
+    loop {
+        let upstreams = match &config.upstreams {
+            Some(servers) => Upstreams::fixed(servers.clone()),
+            None => Upstreams::of_machine(gateway(welcome)),
+        };
+        let why = match Dns::bind(address, upstreams).await {
+            Err(error) => words(&error),
+            Ok(dns) => {
+                trouble = Trouble::default();
+                let dns = Arc::new(dns);
+                tokio::select! {
+                    failed = Arc::clone(&dns).serve() => match failed {
+                        Ok(never) => match never {},
+                        Err(error) => words(&error),
+                    },
+                    never = publish(&dns, subnet(welcome), &mut wants) => match never {},
+                }
+            }
+        };
+        trouble.pause("serve names to containers", why).await;
+    }
+}
+
+async fn publish(dns: &Dns, subnet: Subnet, wants: &mut Wants) -> Infallible {
+    loop {
+        if let Some(wanted) = &*wants.borrow_and_update() {
+            dns.publish(Names::of(&wanted.directory, subnet));
+        }
+        if wants.changed().await.is_err() {
+            return std::future::pending().await;
+        }
     }
 }
 

@@ -19,11 +19,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Where an instance is asked.
-#[derive(Clone)]
 pub(crate) struct Place {
     pub instance: Instance,
+    pub reach: Reach,
+}
+
+/// How it is reached.
+pub(crate) struct Reach {
     /// `None`: on the node's own network.
     pub namespace: Option<PathBuf>,
     /// What others reach it by.
@@ -75,22 +80,18 @@ pub(crate) async fn probe(
     // Mesos' own checks ask from inside, by loopback; Marathon's ask as a client would.
     let host = match check.protocol.starts_with("MESOS_") {
         true => Ipv4Addr::LOCALHOST,
-        false => place.address,
+        false => place.reach.address,
     };
     let work = async {
         match &check.probe {
             Probe::Command(line) => command(place, line, limit).await,
             Probe::Tcp { port } => {
                 let address = (host, number(*port, assigned)?).into();
-                connect(place, address).await.map(drop)
+                place.reach.connect(address).await.map(drop)
             }
             Probe::Http { tls, path, port } => {
                 let address = (host, number(*port, assigned)?).into();
-                let stream = connect(place, address).await?;
-                match tls {
-                    false => get(stream, address, path).await,
-                    true => get(encrypt(place, stream, address).await?, address, path).await,
-                }
+                place.reach.ask(address, *tls, path).await
             }
         }
     };
@@ -124,25 +125,32 @@ fn number(port: ProbePort, assigned: &Assigned) -> Result<u16, Failure> {
     }
 }
 
-async fn connect(place: &Place, address: SocketAddr) -> Result<TcpStream, Failure> {
-    let connected = match &place.namespace {
-        Some(path) => network::connect_in(path, address).await,
-        None => TcpStream::connect(address).await,
-    };
-    connected.map_err(|source| Failure::Connect { address, source })
-}
+impl Reach {
+    async fn ask(&self, address: SocketAddr, tls: bool, path: &str) -> Result<(), Failure> {
+        let stream = self.connect(address).await?;
+        match tls {
+            false => get(stream, address, path).await,
+            true => get(self.encrypt(stream, address).await?, address, path).await,
+        }
+    }
 
-async fn encrypt(
-    place: &Place,
-    stream: TcpStream,
-    address: SocketAddr,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Failure> {
-    let name = ServerName::from(address.ip());
-    place
-        .tls
-        .connect(name, stream)
-        .await
-        .map_err(|source| Failure::Handshake { address, source })
+    async fn connect(&self, address: SocketAddr) -> Result<TcpStream, Failure> {
+        let connected = match &self.namespace {
+            Some(path) => network::connect_in(path, address).await,
+            None => TcpStream::connect(address).await,
+        };
+        connected.map_err(|source| Failure::Connect { address, source })
+    }
+
+    async fn encrypt(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> Result<TlsStream<TcpStream>, Failure> {
+        let name = ServerName::from(address.ip());
+        let agreed = self.tls.connect(name, stream).await;
+        agreed.map_err(|source| Failure::Handshake { address, source })
+    }
 }
 
 /// Anything from 200 to 399 passes; redirections are not followed.
@@ -165,14 +173,15 @@ async fn get(
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
+    let answer = sender.send_request(request);
+    tokio::pin!(answer, connection);
     let answer = tokio::select! {
-        answer = sender.send_request(request) => answer.map_err(broken)?,
-        // It ends before the answer only by failing; the answer then says how.
-        _ = connection => return Err(Failure::Connect {
-            address,
-            source: io::ErrorKind::ConnectionReset.into(),
-        }),
+        biased;
+        answer = &mut answer => answer,
+        // The server may close as it answers; without an answer this says why.
+        _ = &mut connection => answer.await,
     };
+    let answer = answer.map_err(broken)?;
     match answer.status() {
         status if status.is_success() || status.is_redirection() => Ok(()),
         status => Err(Failure::Status(status)),
@@ -193,5 +202,122 @@ async fn command(place: &Place, line: &str, limit: Duration) -> Result<(), Failu
         Some(How::Code(0)) => Ok(()),
         Some(how) => Err(Failure::Command(how)),
         None => Err(Failure::Slow(limit)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::spec::{HostPort, Network, Port, Protocols};
+    use model::{AppId, AppSpec, Goal, Placement, Time};
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    fn reach() -> Reach {
+        Reach {
+            namespace: None,
+            address: Ipv4Addr::LOCALHOST,
+            tls: crate::tls::connector().expect("tls"),
+        }
+    }
+
+    async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, words: &str) {
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            asked.push(stream.read_u8().await.expect("a request"));
+        }
+        assert!(asked.starts_with(b"GET /health?x=1 HTTP/1.1\r\n"));
+        let words = format!("HTTP/1.1 {words}\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(words.as_bytes()).await.expect("answer");
+        let _ = stream.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn two_and_three_hundreds_pass_and_nothing_else_does() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let address = listener.local_addr().expect("an address");
+        for (words, passes) in [
+            ("200 OK", true),
+            ("302 Found", true),
+            ("404 Not Found", false),
+            ("503 Busy", false),
+        ] {
+            let reach = reach();
+            let serve = async { answer(listener.accept().await.expect("a client").0, words).await };
+            let (asked, ()) = tokio::join!(reach.ask(address, false, "health?x=1"), serve);
+            assert_eq!(asked.is_ok(), passes, "{words}: {asked:?}");
+        }
+        drop(listener);
+        let refused = reach().ask(address, false, "/").await;
+        assert!(
+            matches!(refused, Err(Failure::Connect { .. })),
+            "{refused:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn https_passes_whoever_signed_the_certificate() {
+        let made = rcgen::generate_simple_self_signed(["elsewhere.example".to_owned()]);
+        let made = made.expect("a certificate");
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], PrivateKeyDer::from(key))
+            .expect("a server");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let address = listener.local_addr().expect("an address");
+        let reach = reach();
+        let serve = async {
+            let stream = listener.accept().await.expect("a client").0;
+            let stream = acceptor.accept(stream).await.expect("a handshake");
+            answer(stream, "200 OK").await;
+        };
+        let (asked, ()) = tokio::join!(reach.ask(address, true, "/health?x=1"), serve);
+        assert!(asked.is_ok(), "{asked:?}");
+    }
+
+    #[test]
+    fn an_index_means_the_containers_port_and_on_the_nodes_network_the_hosts() {
+        let port = |container| Port {
+            name: None,
+            protocol: Protocols::Tcp,
+            container,
+            host: HostPort::Dynamic,
+            service: 0,
+            labels: Default::default(),
+            published: false,
+        };
+        let mut assigned = Assigned {
+            app: AppId::parse("/web").expect("an id"),
+            slot: 0,
+            version: Time(0),
+            spec: Arc::new(AppSpec {
+                network: Network::Bridge,
+                ports: vec![port(8080), port(0)],
+                ..AppSpec::default()
+            }),
+            placement: Placement {
+                address: Some(Ipv4Addr::new(10, 32, 0, 7)),
+                host_ports: vec![31_000, 31_001],
+                ..Placement::default()
+            },
+            goal: Goal::Run,
+        };
+        let of = |assigned: &Assigned, index| number(ProbePort::Index(index), assigned).ok();
+        assert_eq!(of(&assigned, 0), Some(8080));
+        assert_eq!(of(&assigned, 1), Some(31_001));
+        assert_eq!(of(&assigned, 2), None);
+        assigned.placement.address = None;
+        assert_eq!(of(&assigned, 0), Some(31_000));
+        assert_eq!(number(ProbePort::Number(5), &assigned).ok(), Some(5));
     }
 }

@@ -23,13 +23,14 @@ pub async fn run(mut config: Config) -> Result<(), Error> {
     let disk = Disk::open(&config.state_dir)?;
     let boot = boot::current()?;
     config.machine.boot.clone_from(&boot);
+    let config = Arc::new(config);
+    // Locks the state directory: nothing is changed in it that another agent is using.
+    let tools = Arc::new(Tools::open(disk.clone(), Arc::clone(&config))?);
     let remembered = disk.remembered()?;
     let same_boot = remembered.memory.boot == boot;
     let session = Session::start(remembered, &boot);
     // The incarnation must never be used twice.
     disk.keep_memory(session.memory())?;
-    let config = Arc::new(config);
-    let tools = Arc::new(Tools::open(disk.clone(), Arc::clone(&config))?);
     let found = observe::observe(&tools, &session).await?;
 
     let (events, waiting) = mpsc::channel(EVENTS_WAITING);
@@ -52,8 +53,8 @@ pub async fn run(mut config: Config) -> Result<(), Error> {
     let to_heart = events.clone();
     loops.spawn(async move { named("link", link::run(&own, &dir, to_heart).await) });
     let (dir, own) = (disk.identity(), Arc::clone(&config));
-    loops.spawn(async move { named("identity", identity::keep_fresh(&own, &dir).await) });
-    loops.spawn(async move { named("overlay", overlay::run(&config, wants, events).await) });
+    loops.spawn(async move { match identity::keep_fresh(&own, &dir).await {} });
+    loops.spawn(async move { match overlay::run(&config, wants, events).await {} });
     match loops.join_next().await {
         Some(Ok(error)) => Err(error),
         Some(Err(source)) => Err(Error::Panicked { source }),

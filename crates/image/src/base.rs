@@ -5,12 +5,12 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
 use serde::Serialize;
 use tokio::process::Command;
 
 use crate::child::{self, Tool};
 use crate::digest::Digest;
+use crate::lock;
 use crate::trash;
 
 const MMDEBSTRAP: Tool = Tool {
@@ -77,7 +77,9 @@ pub async fn make(
     };
     let path = cache.join(format!("{}.tar", recipe.hash()));
     fs::create_dir_all(cache).map_err(failed)?;
-    let _alone = lock(path.with_extension("lock")).await.map_err(failed)?;
+    let alone = lock::alone(path.with_extension("lock"))
+        .await
+        .map_err(failed)?;
     if path.is_file() {
         return Ok(path);
     }
@@ -92,7 +94,10 @@ pub async fn make(
         .map_err(failed)?;
     let mut command = command(recipe, &partial);
     command.env("TMPDIR", &room);
-    let made = child::run(MMDEBSTRAP, &mut command, on_line).await;
+    // The lock is the child's input too: when we alone are killed, the next one waits
+    // for the child rather than work in its room.
+    let held = alone.try_clone().map_err(failed)?;
+    let made = child::run_with(MMDEBSTRAP, &mut command, held.into(), on_line).await;
     made.map_err(|source| Error::Make {
         packages: recipe.packages.join(" "),
         source,
@@ -105,17 +110,6 @@ pub async fn make(
     };
     keep().map_err(failed)?;
     Ok(path)
-}
-
-async fn lock(path: PathBuf) -> io::Result<File> {
-    let wait = move || {
-        let file = File::create(path)?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
-        Ok(file)
-    };
-    tokio::task::spawn_blocking(wait)
-        .await
-        .map_err(io::Error::other)?
 }
 
 fn command(recipe: &Recipe, tar: &Path) -> Command {

@@ -5,14 +5,16 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::FlockOperation;
 use tokio::process::Command;
 
 use crate::child::{self, Tool};
 use crate::layout;
+use crate::lock;
 use crate::manifest::ImageConfig;
 use crate::reference::{NotAnImage, Reference};
+use crate::trash;
 
 const BUILDAH: Tool = Tool {
     name: "buildah",
@@ -62,6 +64,8 @@ pub struct Build<'a> {
 pub struct Builder {
     dir: PathBuf,
     registry: String,
+    /// Shared by everybody who builds here; alone only while the store is put to rest.
+    users: fs::File,
 }
 
 impl Builder {
@@ -72,9 +76,12 @@ impl Builder {
             source,
         };
         fs::create_dir_all(dir).map_err(disk)?;
+        let users = fs::File::create(dir.join("users.lock")).map_err(disk)?;
+        users.lock_shared().map_err(disk)?;
         let builder = Builder {
             dir: fs::canonicalize(dir).map_err(disk)?,
             registry: registry.to_owned(),
+            users,
         };
         fs::write(builder.registries_conf(), registries(registry)).map_err(disk)?;
         Ok(builder)
@@ -151,10 +158,24 @@ impl Builder {
             })
     }
 
+    /// Whether `localhost/NAME:latest` is among the local images.
+    pub async fn has_base(&self, name: &str) -> Result<bool, Error> {
+        let mut images = self.buildah();
+        images.args(["images", "--format", "{{.Name}}:{{.Tag}}"]);
+        let wanted = format!("localhost/{name}:latest");
+        let mut found = false;
+        let listed = child::run(BUILDAH, &mut images, |line| found |= line == wanted).await;
+        listed.map_err(|source| Error::Import {
+            name: name.to_owned(),
+            source,
+        })?;
+        Ok(found)
+    }
+
     /// Makes a tar of a root filesystem the local image `localhost/NAME:latest`, for
-    /// Dockerfiles to begin from.
+    /// Dockerfiles to begin from. Of an import that was killed the next one with that
+    /// name leaves nothing.
     pub async fn import_base(&self, name: &str, tar: &Path) -> Result<(), Error> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
         if Reference::parse(&format!("localhost/{name}"))?.repository() != name {
             let reason = "a base has no tag";
             return Err(Error::Name(NotAnImage {
@@ -166,10 +187,11 @@ impl Builder {
             dir: self.dir.clone(),
             source,
         };
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let room = self
-            .dir
-            .join(format!("import-{}-{number}", std::process::id()));
+        let room = self.dir.join(format!("import-{}", name.replace('/', "-")));
+        let _alone = lock::alone(room.with_extension("lock"))
+            .await
+            .map_err(disk)?;
+        trash::remove(&room).map_err(disk)?;
         let (layout, tar) = (room.join(name), tar.to_owned());
         let write = move || layout::write(&layout, "base", &tar, &ImageConfig::default());
         let written = tokio::task::spawn_blocking(write)
@@ -179,7 +201,7 @@ impl Builder {
             Ok(_) => self.pull_layout(name, &room).await,
             Err(source) => Err(disk(source)),
         };
-        fs::remove_dir_all(&room).map_err(disk)?;
+        trash::remove(&room).map_err(disk)?;
         imported
     }
 
@@ -196,22 +218,30 @@ impl Builder {
         })
     }
 
+    /// Removes what builds leave behind, their working containers and mounts; images stay, so
+    /// that the next build is quick. Does nothing while somebody else builds here, who will.
+    pub async fn rest(self) -> Result<(), Error> {
+        match rustix::fs::flock(&self.users, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => self.tidy(&[&["rm", "--all"]]).await,
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Removes this builder's images and its mounts, so that `dir` can be deleted.
     pub async fn clear(&self) -> Result<(), Error> {
-        let clear = |source| Error::Clear {
-            dir: self.dir.clone(),
-            source,
-        };
-        child::run(BUILDAH, self.buildah().args(["rm", "--all"]), |_| ())
+        self.tidy(&[&["rm", "--all"], &["rmi", "--all", "--force"]])
             .await
-            .map_err(clear)?;
-        child::run(
-            BUILDAH,
-            self.buildah().args(["rmi", "--all", "--force"]),
-            |_| (),
-        )
-        .await
-        .map_err(clear)?;
+    }
+
+    async fn tidy(&self, commands: &[&[&str]]) -> Result<(), Error> {
+        for words in commands {
+            child::run(BUILDAH, self.buildah().args(*words), |_| ())
+                .await
+                .map_err(|source| Error::Clear {
+                    dir: self.dir.clone(),
+                    source,
+                })?;
+        }
         // buildah leaves its store mounted on itself.
         let overlay = self.dir.join("storage/overlay");
         while rustix::mount::unmount(&overlay, rustix::mount::UnmountFlags::DETACH).is_ok() {}

@@ -45,10 +45,20 @@ pub(crate) struct Tool {
 pub(crate) async fn run(
     tool: Tool,
     command: &mut Command,
+    on_line: impl FnMut(&str),
+) -> Result<Vec<String>, Error> {
+    run_with(tool, command, Stdio::null(), on_line).await
+}
+
+/// As [`run`], with a standard input: a file's, say, that the child is to hold open.
+pub(crate) async fn run_with(
+    tool: Tool,
+    command: &mut Command,
+    stdin: Stdio,
     mut on_line: impl FnMut(&str),
 ) -> Result<Vec<String>, Error> {
     command
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|source| match source.kind() {

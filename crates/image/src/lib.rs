@@ -16,6 +16,7 @@ mod child;
 mod digest;
 pub mod layer;
 pub mod layout;
+mod lock;
 mod manifest;
 mod metadata;
 mod mount;

@@ -15,7 +15,8 @@ use crate::relay::{Answer, NoSession, WAITING};
 struct Table {
     presence: Watch,
     open: BTreeMap<NodeId, Handle>,
-    asks: BTreeMap<u64, mpsc::Sender<Part>>,
+    /// Who waits for the answer to a question, and which node has to give it.
+    asks: BTreeMap<u64, (NodeId, mpsc::Sender<Part>)>,
     /// Counts sessions and questions.
     last: u64,
 }
@@ -62,7 +63,7 @@ impl Sessions {
         self.table().presence.tick(state, now)
     }
 
-    /// Puts a session in the place of any older one of the node. Gives its number and what ends
+    /// Puts a session in the place of any older one of the node, whose questions end. Gives its number and what ends
     /// it when it is replaced itself.
     pub fn open(
         &self,
@@ -73,6 +74,7 @@ impl Sessions {
         let mut table = self.table();
         table.last += 1;
         let session = table.last;
+        table.asks.retain(|_, (of, _)| *of != node);
         table.open.insert(
             node,
             Handle {
@@ -92,6 +94,7 @@ impl Sessions {
             .is_some_and(|open| open.session == session)
         {
             table.open.remove(&node);
+            table.asks.retain(|_, (of, _)| *of != node);
         }
     }
 
@@ -109,7 +112,7 @@ impl Sessions {
             let mut table = self.table();
             table.last += 1;
             let ask = table.last;
-            table.asks.insert(ask, sender);
+            table.asks.insert(ask, (node, sender));
             ask
         };
         let answer = Answer {
@@ -129,7 +132,7 @@ impl Sessions {
             .table()
             .asks
             .get(&ask)
-            .is_some_and(|client| client.try_send(part).is_ok());
+            .is_some_and(|(_, client)| client.try_send(part).is_ok());
         if !delivered {
             self.forget(node, ask);
         }

@@ -109,8 +109,13 @@ fn waiting(
     let assigned = assignment.instances.get(&id)?;
     match assigned.goal {
         model::Goal::Prepare => Some("prepared".to_owned()),
-        model::Goal::Run => waits_for(assigned, assignment, observed)
-            .map(|volume| format!("waiting for volume {volume}")),
+        model::Goal::Run => {
+            let volume = waits_for(assigned, assignment, observed)?;
+            Some(match trouble(volume, assignment, observed) {
+                Some(why) => format!("waiting for volume {volume}: {why}"),
+                None => format!("waiting for volume {volume}"),
+            })
+        }
         model::Goal::Stop { .. } => None,
     }
 }
@@ -124,12 +129,7 @@ pub fn of_volume(
     let order = assignment.volumes.get(id);
     let none = LocalVolume::default();
     let local = observed.volumes.get(id).unwrap_or(&none);
-    let failure = observed.failures.get(&Subject::Volume(id.clone()));
-    let refusal = order.and_then(|order| volume::judge(order, local, volume::Use::default()).err());
-    let trouble = failure
-        .filter(|failure| is_trouble(failure))
-        .map(|failure| failure.why.clone())
-        .or_else(|| refusal.map(|refusal| refusal.to_string()));
+    let trouble = trouble(id, assignment, observed);
     match (local.file, order) {
         (Some(file), _) => Some(VolumeLevel {
             role: Some(file.role),
@@ -164,4 +164,18 @@ fn is_trouble(failure: &Failure) -> bool {
         Action::Receive { .. } | Action::SyncReceived { .. }
     );
     !receiving || failure.times >= 3
+}
+
+/// What keeps a volume from being as ordered: the last failure, else why the order is refused.
+fn trouble(id: &VolumeId, assignment: &Assignment, observed: &Observed) -> Option<String> {
+    let failure = observed.failures.get(&Subject::Volume(id.clone()));
+    let failure = failure.filter(|failure| is_trouble(failure));
+    let failure = failure.map(|failure| failure.why.clone());
+    failure.or_else(|| {
+        let none = LocalVolume::default();
+        let local = observed.volumes.get(id).unwrap_or(&none);
+        let order = assignment.volumes.get(id)?;
+        let refusal = volume::judge(order, local, volume::Use::default()).err()?;
+        Some(refusal.to_string())
+    })
 }

@@ -1,1 +1,3 @@
 //! What the system tests share: test hosts, clusters and their listings.
+
+pub mod images;

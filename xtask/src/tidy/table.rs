@@ -112,7 +112,8 @@ pub const ROOMS: &[Room] = &[
     Room::acts("edge", &["model"]),
     Room::binary("tandem"),
     Room::binary("system"),
-    Room::acts("xtask", &[]),
+    // `cargo xtask images` makes base images as `tandem build` makes images.
+    Room::acts("xtask", &["image"]),
 ];
 
 /// What tests of a pure room may use besides; they ship nothing.

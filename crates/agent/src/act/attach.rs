@@ -14,9 +14,15 @@ pub(super) async fn attach(tools: &Tools, work: &Work) -> Result<Done, Error> {
     };
     // A network that is up was opened on a welcome.
     let prefix = work.welcome.as_ref().map_or(32, |welcome| welcome.subnet.1);
+    let assigned = work.assigned()?;
+    // A node has one device for them, and it takes one address.
+    let fixed = assigned.placement.fixed_addresses.len();
+    if fixed > 1 {
+        return Err(Error::FixedAddresses(fixed));
+    }
     let attachment = Attachment {
         id: work.id,
-        interfaces: interfaces(work.assigned()?, prefix),
+        interfaces: interfaces(assigned, prefix),
         namespace: tools.disk.namespace(work.id),
     };
     network.attach(&attachment).await?;

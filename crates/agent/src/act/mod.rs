@@ -1,9 +1,14 @@
 //! Actions, one verb a file. Each does one step, may be cut off anywhere by a crash, and is then
 //! done again from the start. Which and when is `node::converge`'s word.
 
+mod adopt_volume;
 mod attach;
+mod close_volume;
 mod create;
+mod destroy_volume;
 mod kill;
+mod make_volume;
+mod open_volume;
 mod prepare;
 mod pull;
 mod remove;
@@ -11,6 +16,7 @@ mod spec;
 mod start;
 mod stop;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,14 +25,17 @@ use container::{Created, How, Instance};
 use image::Store;
 use model::instance::ExitStatus;
 use model::session::Welcome;
-use model::{Assigned, Exit, InstanceId, Time};
+use model::volume::RoleFile;
+use model::{Assigned, Exit, InstanceId, Time, VolumeId};
 use node::{Action, Stage};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::disk::Disk;
+use crate::disk::{Disk, Note};
+use crate::error::words;
 use crate::event::NetworkState;
+use crate::volumes::Volumes;
 use crate::{Config, Error as Fatal};
 
 /// Climbs that may be under way at once: each costs a core for some milliseconds.
@@ -39,12 +48,13 @@ pub(crate) struct Tools {
     pub config: Arc<Config>,
     pub disk: Disk,
     pub images: Arc<Store>,
+    pub volumes: Volumes,
     pub clock: Clock,
     climbs: Semaphore,
     pulls: Semaphore,
 }
 
-/// What one action works on; taken by the heart when it begins.
+/// What one action on an instance works on; taken by the heart when it begins.
 pub(crate) struct Work {
     pub id: InstanceId,
     /// `None`: nobody asks for the instance any more.
@@ -53,6 +63,8 @@ pub(crate) struct Work {
     pub created: Option<Created>,
     pub running: Option<Instance>,
     pub network: NetworkState,
+    /// Directories of open volumes.
+    pub volumes: BTreeMap<VolumeId, PathBuf>,
     /// The last welcome: the overlay's shape.
     pub welcome: Option<Welcome>,
     /// The image is not wanted any more.
@@ -70,6 +82,11 @@ pub(crate) enum Done {
     Ended(Exit),
     Removed,
     Cancelled,
+    /// Of a volume: what its role file says now; `None`: there is no copy any more.
+    Role(Option<RoleFile>),
+    /// The volume's directory, to be bound into containers.
+    Opened(PathBuf),
+    Closed,
 }
 
 /// What one action could not do.
@@ -81,8 +98,10 @@ pub(crate) enum Error {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("volumes are not there yet: this agent has no driver that could open {0}")]
-    NoVolumes(String),
+    #[error("volume {0} is not open on this node")]
+    NotOpen(VolumeId),
+    #[error("an instance can have one fixed address, and {0} were asked for")]
+    FixedAddresses(usize),
     #[error("privileged containers are not there yet")]
     Privileged,
     #[error("the overlay network is down: {0}")]
@@ -107,7 +126,9 @@ pub(crate) enum Error {
     Container(#[from] container::Error),
     #[error(transparent)]
     Network(#[from] network::Error),
-    #[error("{0}")]
+    #[error(transparent)]
+    Volume(#[from] volume::Error),
+    #[error(transparent)]
     Note(#[from] Fatal),
     #[error("a thread of the agent's panicked")]
     Panicked(#[from] tokio::task::JoinError),
@@ -129,10 +150,12 @@ impl Tools {
     pub fn open(disk: Disk, config: Arc<Config>) -> Result<Self, Fatal> {
         let images = Store::open(&disk.images(), config.registries.clone())
             .map_err(|source| Fatal::Images { source })?;
+        let volumes = Volumes::new(disk.volumes(), config.pool_size);
         Ok(Self {
             config,
             disk,
             images,
+            volumes,
             clock: Clock::start(),
             climbs: Semaphore::new(CLIMBS),
             pulls: Semaphore::new(PULLS),
@@ -141,6 +164,16 @@ impl Tools {
 
     pub fn cgroup(&self, id: InstanceId) -> String {
         format!("{}/{id}", self.config.cgroup_base)
+    }
+
+    /// Changes what the next agent will know of an instance. It could do without, so that a full
+    /// disk keeps nothing from ending.
+    pub fn note(&self, id: InstanceId, change: impl FnOnce(&mut Note)) {
+        let mut note = self.disk.note(id);
+        change(&mut note);
+        if let Err(error) = self.disk.keep_note(id, &note) {
+            tracing::warn!(instance.id = %id, "Could not keep a note: {}", words(&error));
+        }
     }
 
     pub fn shim_cgroup(&self) -> String {
@@ -175,12 +208,13 @@ pub(crate) async fn perform(tools: &Tools, action: &Action, work: Work) -> Resul
         Action::Stop { .. } => stop::stop(tools, work).await,
         Action::Kill { .. } => kill::kill(tools, work).await,
         Action::Remove { .. } => remove::remove(tools, work).await,
-        // The driver's verbs hook in here, one file each; none of them may pretend.
-        Action::MakeVolume { volume, .. }
-        | Action::AdoptVolume { volume, .. }
-        | Action::OpenVolume { volume, .. }
-        | Action::CloseVolume { volume }
-        | Action::DestroyVolume { volume, .. } => Err(Error::NoVolumes(volume.to_string())),
+        Action::MakeVolume { volume, role, size } => {
+            make_volume::make(tools, volume, *role, *size).await
+        }
+        Action::AdoptVolume { volume, role } => adopt_volume::adopt(tools, volume, *role).await,
+        Action::OpenVolume { volume, size, .. } => open_volume::open(tools, volume, *size).await,
+        Action::CloseVolume { volume } => close_volume::close(tools, volume).await,
+        Action::DestroyVolume { volume, .. } => destroy_volume::destroy(tools, volume).await,
     }
 }
 

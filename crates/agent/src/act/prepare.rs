@@ -1,5 +1,5 @@
-//! Makes an instance's directory and mounts its root filesystem. A command task has its node's
-//! root, and only gets its sandbox.
+//! Makes an instance's directory and its sandbox, and mounts its root filesystem. A command task
+//! has its node's root.
 
 use std::fs;
 
@@ -10,9 +10,6 @@ use super::{Done, Error, Tools, Work, blocking};
 
 pub(super) async fn prepare(tools: &Tools, work: &Work) -> Result<Done, Error> {
     let assigned = work.assigned()?;
-    if let Some((volume, _)) = assigned.spec.volumes().next() {
-        return Err(Error::NoVolumes(volume.to_string()));
-    }
     let dir = tools.disk.instance(work.id);
     let image = match assigned.spec.image() {
         None => None,
@@ -23,13 +20,10 @@ pub(super) async fn prepare(tools: &Tools, work: &Work) -> Result<Done, Error> {
         }
     };
     blocking(move || {
-        fs::create_dir_all(&dir).map_err(Error::file("create", &dir))?;
-        match image {
-            Some(image) => image::mount_root(&image, &dir).map(drop)?,
-            None => {
-                let sandbox = dir.join("sandbox");
-                fs::create_dir_all(&sandbox).map_err(Error::file("create", &sandbox))?;
-            }
+        let sandbox = dir.join("sandbox");
+        fs::create_dir_all(&sandbox).map_err(Error::file("create", &sandbox))?;
+        if let Some(image) = image {
+            image::mount_root(&image, &dir)?;
         }
         Ok(Done::Reached(Stage::Rooted))
     })

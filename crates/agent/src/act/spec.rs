@@ -1,6 +1,7 @@
 //! From an assigned instance to the container it shall be: the joint between `model`, `image`,
 //! `network` and `container`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use container::{Limits, Mount, Network, Root, Source, Spec, Ulimit, User};
 use image::{Arguments, ImageConfig, Overrides, Process};
 use model::spec::{Command, DockerOptions, Engine, ImageContainer, MountSource};
-use model::{Assigned, InstanceId};
+use model::{Assigned, InstanceId, VolumeId};
 
 use super::{Error, Tools, Work};
 use crate::environment;
@@ -29,6 +30,8 @@ pub(super) struct Plan {
     network: Option<(PathBuf, Ipv4Addr)>,
     gateway: Ipv4Addr,
     hidden: Vec<PathBuf>,
+    /// Directories of open volumes.
+    volumes: BTreeMap<VolumeId, PathBuf>,
     cgroup: String,
     shim_cgroup: String,
     log: container::LogLimits,
@@ -65,6 +68,7 @@ impl Plan {
                 .as_ref()
                 .map_or(Ipv4Addr::UNSPECIFIED, overlay::gateway),
             hidden,
+            volumes: work.volumes.clone(),
             cgroup: tools.cgroup(id),
             shim_cgroup: tools.shim_cgroup(),
             log: tools.config.log,
@@ -82,13 +86,12 @@ impl Plan {
                 let rootfs = self.dir.join("rootfs");
                 (Root::Mounted(rootfs.clone()), rootfs)
             }
-            None => (self.sandbox(), PathBuf::from("/")),
+            None => (self.host_root(), PathBuf::from("/")),
         };
         let process = image::process(&self.config, &self.overrides, &rootfs)?;
-        if let Root::Host { sandbox, .. } = &root {
-            std::os::unix::fs::chown(sandbox, Some(process.uid), Some(process.gid))
-                .map_err(Error::file("give its owner", sandbox))?;
-        }
+        let sandbox = self.sandbox();
+        std::os::unix::fs::chown(&sandbox, Some(process.uid), Some(process.gid))
+            .map_err(Error::file("give its owner", &sandbox))?;
         let mounts = self.mounts(&options, &process, &rootfs)?;
         let mut spec = Spec::new(
             process.args,
@@ -127,9 +130,13 @@ impl Plan {
         image.map(|image| image.options.clone()).unwrap_or_default()
     }
 
-    fn sandbox(&self) -> Root {
+    fn sandbox(&self) -> PathBuf {
+        self.dir.join("sandbox")
+    }
+
+    fn host_root(&self) -> Root {
         Root::Host {
-            sandbox: self.dir.join("sandbox"),
+            sandbox: self.sandbox(),
             hidden: self.hidden.clone(),
         }
     }
@@ -161,7 +168,7 @@ impl Plan {
         let mut mounts = Vec::new();
         for mount in &self.assigned.spec.mounts {
             mounts.push(Mount {
-                source: source(&mount.source)?,
+                source: self.source(&mount.source)?,
                 target: self.target(&mount.path),
                 read_only: mount.read_only,
             });
@@ -185,11 +192,10 @@ impl Plan {
                 });
             }
         }
-        for (name, file) in self.files()? {
-            let target = Path::new("/etc").join(name);
+        for (target, path) in self.files()? {
             if mounts.iter().all(|mount| mount.target != target) {
                 mounts.push(Mount {
-                    source: Source::Bind(file),
+                    source: Source::Bind(path),
                     target,
                     read_only: false,
                 });
@@ -198,17 +204,35 @@ impl Plan {
         Ok(mounts)
     }
 
+    /// What is mounted; a host path that is missing is made, as Docker does.
+    fn source(&self, source: &MountSource) -> Result<Source, Error> {
+        match source {
+            MountSource::Volume { volume, .. } => {
+                let open = self.volumes.get(volume).cloned();
+                let directory = open.ok_or_else(|| Error::NotOpen(volume.clone()))?;
+                Ok(Source::Bind(directory))
+            }
+            MountSource::Host(path) => {
+                let path = PathBuf::from(path);
+                if !path.exists() {
+                    fs::create_dir_all(&path).map_err(Error::file("create", &path))?;
+                }
+                Ok(Source::Bind(path))
+            }
+        }
+    }
+
     /// A relative path is one in the sandbox, as under Mesos.
     fn target(&self, path: &str) -> PathBuf {
         Path::new(environment::SANDBOX).join(path)
     }
 
-    /// `hosts`, `resolv.conf` and `hostname`, where the container is not to see the node's own.
-    fn files(&self) -> Result<Vec<(&'static str, PathBuf)>, Error> {
+    /// Where the container finds its sandbox, and its own `hosts`, `resolv.conf` and `hostname`
+    /// where it is not to see the node's. A command task has its sandbox by its root.
+    fn files(&self) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
         let has_image = self.assigned.spec.image().is_some();
         let hostname = &self.overrides.hostname;
-        let node =
-            |name: &str| fs::read_to_string(Path::new("/etc").join(name)).unwrap_or_default();
+        let of_node = |name: &str| fs::read_to_string(etc(name)).unwrap_or_default();
         let contents = match &self.network {
             Some((_, address)) => vec![
                 ("hosts", network::hosts(*address, hostname)),
@@ -216,25 +240,32 @@ impl Plan {
                 ("hostname", format!("{hostname}\n")),
             ],
             None if has_image => vec![
-                ("hosts", node("hosts")),
-                ("resolv.conf", node("resolv.conf")),
+                ("hosts", of_node("hosts")),
+                ("resolv.conf", of_node("resolv.conf")),
                 ("hostname", format!("{hostname}\n")),
             ],
             None => Vec::new(),
         };
         let files = self.dir.join("files");
         fs::create_dir_all(&files).map_err(Error::file("create", &files))?;
-        contents
-            .into_iter()
+        let mut all = Vec::new();
+        if has_image {
+            all.push((PathBuf::from(environment::SANDBOX), self.sandbox()));
+        }
+        for (name, text) in contents {
             // The node's root is read-only: a file that it lacks cannot be made there.
-            .filter(|(name, _)| has_image || Path::new("/etc").join(name).exists())
-            .map(|(name, text)| {
+            if has_image || etc(name).exists() {
                 let path = files.join(name);
                 fs::write(&path, text).map_err(Error::file("write", &path))?;
-                Ok((name, path))
-            })
-            .collect()
+                all.push((etc(name), path));
+            }
+        }
+        Ok(all)
     }
+}
+
+fn etc(name: &str) -> PathBuf {
+    Path::new("/etc").join(name)
 }
 
 /// The configuration of the image that is mounted, whatever its name means by now.
@@ -293,17 +324,56 @@ fn overrides(id: InstanceId, assigned: &Assigned, host: &str, networked: bool) -
     }
 }
 
-/// What is mounted; a host path that is missing is made, as Docker does.
-fn source(source: &MountSource) -> Result<Source, Error> {
-    match source {
-        // An opened volume's directory would be bound here.
-        MountSource::Volume { volume, .. } => Err(Error::NoVolumes(volume.to_string())),
-        MountSource::Host(path) => {
-            let path = PathBuf::from(path);
-            if !path.exists() {
-                fs::create_dir_all(&path).map_err(Error::file("create", &path))?;
-            }
-            Ok(Source::Bind(path))
-        }
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::{AppId, AppSpec, Goal, Placement, Time};
+
+    use super::*;
+
+    fn wished(engine: Engine, command: Command) -> Overrides {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let image = ImageContainer {
+            engine,
+            options: DockerOptions {
+                env: [pair("A", "option"), pair("B", "option")].into(),
+                ..DockerOptions::default()
+            },
+            ..ImageContainer::default()
+        };
+        let spec = AppSpec {
+            command,
+            container: model::spec::Container::Image(Box::new(image)),
+            env: [pair("A", "app")].into(),
+            ..AppSpec::default()
+        };
+        let assigned = Assigned {
+            app: AppId::parse("/shop/db").expect("an id"),
+            slot: 0,
+            version: Time(0),
+            spec: Arc::new(spec),
+            placement: Placement::default(),
+            goal: Goal::Run,
+        };
+        let id = InstanceId { birth: 31, slot: 2 };
+        overrides(id, &assigned, "n1", true)
+    }
+
+    #[test]
+    fn a_shell_line_keeps_dockers_entrypoint_and_not_mesos() {
+        let line = || Command::Shell("date".into());
+        assert_eq!(wished(Engine::Docker, line()).entrypoint, None);
+        assert_eq!(wished(Engine::Mesos, line()).entrypoint, Some(Vec::new()));
+        let args = Command::Args(vec!["date".into()]);
+        assert_eq!(wished(Engine::Mesos, args).entrypoint, None);
+    }
+
+    #[test]
+    fn an_apps_own_environment_wins_over_its_options() {
+        let wished = wished(Engine::Docker, Command::Image);
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(wished.env, [pair("B", "option"), pair("A", "app")]);
+        assert_eq!(wished.hostname, "db-1f-2");
     }
 }

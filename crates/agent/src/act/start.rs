@@ -10,12 +10,7 @@ pub(super) async fn start(tools: &Tools, work: Work) -> Result<Done, Error> {
     match created.start().await {
         Ok(instance) => {
             let since = tools.clock.now();
-            let mut note = tools.disk.note(work.id);
-            note.since = Some(since);
-            // Without it only a restarted agent would reckon the health checks' grace anew.
-            if let Err(error) = tools.disk.keep_note(work.id, &note) {
-                tracing::warn!(instance.id = %work.id, "Could not keep a note: {error}");
-            }
+            tools.note(work.id, |note| note.since = Some(since));
             Ok(Done::Running(instance, since))
         }
         Err(error) => {

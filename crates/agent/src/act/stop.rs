@@ -3,12 +3,11 @@
 use super::{Done, Error, Tools, Work};
 
 pub(super) async fn stop(tools: &Tools, work: Work) -> Result<Done, Error> {
-    let mut note = tools.disk.note(work.id);
+    let signal = tools.disk.note(work.id).stop_signal;
     let sent = tools.clock.now();
-    note.stopping = Some(sent);
-    tools.disk.keep_note(work.id, &note)?;
+    tools.note(work.id, |note| note.stopping = Some(sent));
     if let Some(instance) = work.running {
-        match instance.signal(note.stop_signal) {
+        match instance.signal(signal) {
             // It was faster; its end is on its way.
             Ok(()) | Err(container::Error::Ended { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -1,14 +1,15 @@
 //! The cases, each a claim.
 
+mod asks;
+mod images;
+mod network;
+mod volumes;
+
 use std::sync::Arc;
 
 use model::instance::ExitStatus;
-use model::session::{Ask, Input, Part};
-use model::spec::{Command as Run, HealthCheck, MountSource, Network, Probe, VolumeForm};
-use model::{
-    AppId, AppSpec, Assigned, Entry, Goal, Health, InstanceId, Interface, Millis, NetworkKind,
-    NodeId, Placement, Rung, StopCause, Time, VolumeId,
-};
+use model::spec::Command as Run;
+use model::{AppId, AppSpec, Assigned, Goal, InstanceId, Millis, Placement, Rung, StopCause, Time};
 
 use super::*;
 use crate::master::Master;
@@ -18,7 +19,7 @@ pub async fn all(filter: &str) -> ExitCode {
     let mut failed = 0;
     let mut number = 0;
     macro_rules! run {
-        ($($case:ident),* $(,)?) => {$(
+        ($($case:path),* $(,)?) => {$(
             let name = stringify!($case);
             number += 1;
             if name.contains(filter) {
@@ -37,13 +38,21 @@ pub async fn all(filter: &str) -> ExitCode {
         a_task_that_listens_ends_by_its_signal_and_one_that_does_not_is_killed,
         without_a_session_what_runs_is_kept_and_reported_later,
         a_missing_command_is_an_end_with_its_reason,
-        a_volume_is_refused_in_words,
-        an_image_that_cannot_be_pulled_is_told_in_the_registrys_words,
-        logs_are_answered_and_followed,
-        a_command_runs_inside_and_takes_input,
-        a_command_on_a_terminal_knows_its_size,
-        health_flips_are_reported,
-        an_instance_on_the_overlay_has_its_address_and_name,
+        volumes::data_outlives_instances_agents_and_mounts,
+        volumes::a_pool_without_room_is_told_where_it_is_missed,
+        volumes::killed_at_any_moment_an_agent_makes_a_volume_once,
+        images::an_image_that_cannot_be_pulled_is_told_in_the_registrys_words,
+        asks::logs_are_answered_and_followed,
+        asks::a_command_runs_inside_and_takes_input,
+        asks::a_command_on_a_terminal_knows_its_size,
+        network::health_flips_are_reported,
+        network::an_instance_on_the_overlay_has_its_address_and_name,
+        network::without_a_master_the_next_agent_serves_names,
+        images::an_image_gives_its_files_user_and_command,
+        an_heir_is_prepared_and_runs_when_told,
+        after_a_boot_what_ran_is_over_and_never_runs_again,
+        a_shim_and_its_agent_killed_lose_neither_instance_nor_end,
+        killed_at_any_moment_an_agent_starts_nothing_twice,
     );
     if failed == 0 {
         ExitCode::SUCCESS
@@ -92,6 +101,22 @@ async fn start(world: &World) -> (Master, Agent) {
     let master = Master::start(&world.home.path().join("master")).await;
     let agent = world.agent(master.address, &master.token);
     (master, agent)
+}
+
+async fn exists(path: &Path) {
+    let deadline = Instant::now() + PATIENCE;
+    while !path.exists() {
+        assert!(Instant::now() < deadline, "waited for {}", path.display());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn written(path: &Path) {
+    let deadline = Instant::now() + PATIENCE;
+    while !fs::read_to_string(path).is_ok_and(|text| text.ends_with('\n')) {
+        assert!(Instant::now() < deadline, "waited for {}", path.display());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// The container's init as this machine counts.
@@ -164,11 +189,7 @@ async fn an_exit_while_no_agent_lives_is_reported_by_the_next(world: World) {
     agent.kill();
     let dir = world.state_dir().join("instances").join(ONE.to_string());
     fs::write(dir.join("sandbox/go"), "").expect("write");
-    let deadline = Instant::now() + PATIENCE;
-    while !dir.join("exit").exists() {
-        assert!(Instant::now() < deadline, "waited for the record");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    exists(&dir.join("exit")).await;
     let _agent = world.agent(master.address, "");
     let end = master.level(ONE, "its end", has_ended).await;
     assert_eq!(end.exit.map(|exit| exit.status), Some(ExitStatus::Code(9)));
@@ -242,323 +263,119 @@ async fn a_missing_command_is_an_end_with_its_reason(world: World) {
     }
 }
 
-async fn a_volume_is_refused_in_words(world: World) {
+async fn an_heir_is_prepared_and_runs_when_told(world: World) {
     let (master, _agent) = start(&world).await;
-    let volume = VolumeId::parse("pg").expect("a name");
-    let spec = AppSpec {
-        command: Run::Shell("exec sleep 1000".into()),
-        mounts: vec![model::spec::Mount {
-            path: "/data".into(),
-            source: MountSource::Volume {
-                volume,
-                size: None,
-                form: VolumeForm::Flocker,
-            },
-            read_only: false,
-        }],
-        ..AppSpec::default()
-    };
-    master.assign(|all| drop(all.insert(ONE, assigned(spec))));
-    let level = master
-        .level(ONE, "the refusal", |level| {
-            level
-                .detail
-                .as_deref()
-                .is_some_and(|detail| detail.contains("volumes are not there yet"))
+    let mut heir = task("exec sleep 1000");
+    heir.goal = Goal::Prepare;
+    master.assign(|all| drop(all.insert(ONE, heir)));
+    let prepared = master
+        .level(ONE, "it to be prepared", |level| {
+            level.detail.as_deref() == Some("prepared")
         })
         .await;
-    assert_eq!(level.rung, Rung::Preparing);
+    assert_eq!(prepared.rung, Rung::Preparing);
+    let dir = world.state_dir().join("instances").join(ONE.to_string());
+    assert!(!dir.join("pid").exists());
+    master.assign(|all| all.get_mut(&ONE).expect("assigned").goal = Goal::Run);
+    master.level(ONE, "it to run", is_running).await;
 }
 
-async fn an_image_that_cannot_be_pulled_is_told_in_the_registrys_words(mut world: World) {
-    world.registry = "127.0.0.1:1".into();
-    let (master, _agent) = start(&world).await;
-    let image = model::spec::ImageContainer {
-        image: "shop/misspelt:1".into(),
-        ..Default::default()
-    };
-    let spec = AppSpec {
-        container: model::spec::Container::Image(Box::new(image)),
-        ..AppSpec::default()
-    };
-    let began = Instant::now();
-    master.assign(|all| drop(all.insert(ONE, assigned(spec))));
-    let level = master
-        .level(ONE, "the failure", |level| {
-            level
-                .detail
-                .as_deref()
-                .is_some_and(|detail| detail.contains("pull image shop/misspelt:1"))
-        })
-        .await;
-    assert_eq!(level.rung, Rung::Preparing);
-    assert!(began.elapsed() < Duration::from_secs(30));
-    let details: Vec<Option<String>> = master
-        .levels(ONE)
-        .into_iter()
-        .map(|level| level.detail)
-        .collect();
-    assert_eq!(details[0].as_deref(), Some("pulling"));
-}
-
-fn texts(parts: &[Part]) -> Vec<String> {
-    parts
-        .iter()
-        .filter_map(|part| match part {
-            Part::Log(lines) => Some(lines.iter().map(|line| line.text.clone())),
-            _ => None,
-        })
-        .flatten()
-        .collect()
-}
-
-async fn logs_are_answered_and_followed(world: World) {
-    let (master, _agent) = start(&world).await;
-    let line = "echo one; echo two >&2; while [ ! -e go ]; do sleep 0.05; done; echo three";
+async fn after_a_boot_what_ran_is_over_and_never_runs_again(world: World) {
+    let (master, mut agent) = start(&world).await;
+    let line = "echo run >> runs; exec sleep 1000";
     master.assign(|all| drop(all.insert(ONE, task(line))));
     master.level(ONE, "it to run", is_running).await;
-    let ask = |number, tail, follow| {
-        let what = Ask::Log {
-            instance: ONE,
-            tail,
-            follow,
-        };
-        master.ask(number, what);
-    };
-    ask(1, None, true);
-    master.answer(1, |parts| texts(parts).len() == 2).await;
-    ask(2, Some(1), false);
-    let parts = master
-        .answer(2, |parts| parts.last() == Some(&Part::End))
-        .await;
-    assert_eq!(texts(&parts).len(), 1);
-    ask(3, None, true);
-    master.answer(3, |parts| texts(parts).len() == 2).await;
-    master.cancel(3);
     let dir = world.state_dir().join("instances").join(ONE.to_string());
-    fs::write(dir.join("sandbox/go"), "").expect("write");
-    let parts = master
-        .answer(1, |parts| parts.last() == Some(&Part::End))
-        .await;
-    let mut said = texts(&parts);
-    assert_eq!(said.pop().as_deref(), Some("three"));
-    said.sort();
-    assert_eq!(said, ["one", "two"]);
-    ask(4, None, false);
-    let parts = master
-        .answer(4, |parts| parts.last() == Some(&Part::End))
-        .await;
-    assert_eq!(texts(&parts).len(), 3);
-    let what = Ask::Log {
-        instance: TWO,
-        tail: None,
-        follow: false,
-    };
-    master.ask(5, what);
-    let parts = master.answer(5, |parts| !parts.is_empty()).await;
-    assert!(matches!(&parts[0], Part::Failed(why) if why.contains("not on this node")));
-}
-
-fn said(parts: &[Part]) -> String {
-    let bytes: Vec<u8> = parts
-        .iter()
-        .filter_map(|part| match part {
-            Part::Stdout(bytes) => Some(bytes.clone()),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn is_over(parts: &[Part]) -> bool {
-    matches!(parts.last(), Some(Part::Exited(_) | Part::Failed(_)))
-}
-
-async fn a_command_runs_inside_and_takes_input(world: World) {
-    let (master, _agent) = start(&world).await;
-    master.assign(|all| drop(all.insert(ONE, task("exec sleep 1000"))));
-    master.level(ONE, "it to run", is_running).await;
-    let exec = |number, line: &str| {
-        let args = ["/bin/sh", "-c", line].map(str::to_owned).to_vec();
-        let what = Ask::Exec {
-            instance: ONE,
-            args,
-            tty: None,
-        };
-        master.ask(number, what);
-    };
-    exec(1, "read word; echo got $word; cat; echo no >&2; exit 6");
-    master.input(1, Input::Bytes(b"this\nand that".to_vec()));
-    master.input(1, Input::End);
-    let parts = master.answer(1, is_over).await;
-    assert_eq!(said(&parts), "got this\nand that");
-    assert!(parts.contains(&Part::Stderr(b"no\n".to_vec())), "{parts:?}");
-    assert_eq!(parts.last(), Some(&Part::Exited(6)));
-
-    exec(2, "echo $$ > pid; exec sleep 1000");
-    let file = world
-        .state_dir()
-        .join("instances")
-        .join(ONE.to_string())
-        .join("sandbox/pid");
-    let deadline = Instant::now() + PATIENCE;
-    while fs::read_to_string(&file).unwrap_or_default().is_empty() {
-        assert!(Instant::now() < deadline, "waited for the command");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    master.cancel(2);
-    exec(3, "while kill -0 $(cat pid); do sleep 0.05; done");
-    let parts = master.answer(3, is_over).await;
-    assert_eq!(parts.last(), Some(&Part::Exited(0)));
-    master.assign(|all| all.get_mut(&ONE).expect("assigned").goal = stop(0));
-    master
-        .level(ONE, "its removal", |level| level.rung == Rung::Gone)
-        .await;
-    exec(4, "true");
-    let parts = master.answer(4, is_over).await;
-    assert!(matches!(&parts[0], Part::Failed(_)), "{parts:?}");
-}
-
-async fn a_command_on_a_terminal_knows_its_size(world: World) {
-    let (master, _agent) = start(&world).await;
-    master.assign(|all| drop(all.insert(ONE, task("exec sleep 1000"))));
-    master.level(ONE, "it to run", is_running).await;
-    let line = "stty size; read word; stty size; echo $TERM $word";
-    let args = ["/bin/sh", "-c", line].map(str::to_owned).to_vec();
-    let what = Ask::Exec {
-        instance: ONE,
-        args,
-        tty: Some((30, 100)),
-    };
-    master.ask(1, what);
-    master.answer(1, |parts| said(parts).contains('\n')).await;
-    let resize = Input::Resize {
-        rows: 40,
-        columns: 120,
-    };
-    master.input(1, resize);
-    master.input(1, Input::Bytes(b"word\n".to_vec()));
-    let parts = master.answer(1, is_over).await;
-    let said = said(&parts);
-    assert!(said.contains("40 120"), "{said}");
-    assert!(said.contains("xterm word"), "{said}");
-    assert_eq!(parts.last(), Some(&Part::Exited(0)));
-}
-
-fn check(probe: Probe) -> HealthCheck {
-    HealthCheck {
-        probe,
-        grace: Millis(0),
-        interval: Millis(200),
-        timeout: Millis(20_000),
-        max_failures: 2,
-        delay: Millis(0),
-        ignore_http_1xx: false,
-        protocol: "MESOS_COMMAND".into(),
-    }
-}
-
-async fn health_flips_are_reported(world: World) {
-    let (master, _agent) = start(&world).await;
-    let spec = AppSpec {
-        command: Run::Shell("touch well; exec sleep 1000".into()),
-        health_checks: vec![check(Probe::Command(
-            "test -e /mnt/mesos/sandbox/well".into(),
-        ))],
-        ..AppSpec::default()
-    };
-    master.assign(|all| drop(all.insert(ONE, assigned(spec))));
-    let is = |health| move |level: &model::InstanceLevel| level.health == health;
-    master.level(ONE, "its health", is(Health::Healthy)).await;
-    let well = world
-        .state_dir()
-        .join("instances")
-        .join(ONE.to_string())
-        .join("sandbox/well");
-    fs::remove_file(&well).expect("remove");
-    master
-        .level(ONE, "its illness", is(Health::Unhealthy))
-        .await;
-    fs::write(&well, "").expect("write");
-    master.level(ONE, "its cure", is(Health::Healthy)).await;
-}
-
-async fn an_instance_on_the_overlay_has_its_address_and_name(world: World) {
-    let (master, mut agent) = start(&world).await;
-    let address = Ipv4Addr::new(10, 32, 0, 7);
-    let spec = AppSpec {
-        command: Run::Shell(
-            "busybox ip -4 address show eth0 | grep -o 'inet [0-9.]*'; \
-             echo fine > index.html; exec busybox httpd -f -p 8080"
-                .into(),
-        ),
-        network: Network::Container("mesh".into()),
-        health_checks: vec![HealthCheck {
-            protocol: "HTTP".into(),
-            ..check(Probe::Http {
-                tls: false,
-                path: "/index.html".into(),
-                port: model::spec::ProbePort::Number(8080),
-            })
-        }],
-        ..AppSpec::default()
-    };
-    let mut wanted = assigned(spec);
-    wanted.placement.address = Some(address);
-    let entry = Entry {
-        app: wanted.app.clone(),
-        node: NodeId(0),
-        interfaces: vec![Interface {
-            network: NetworkKind::Overlay,
-            address,
-            prefix: 12,
-        }],
-        hostname: None,
-        running: true,
-        healthy: true,
-        ports: Vec::new(),
-    };
-    master.direct(|directory| drop(directory.instances.insert(ONE, entry)));
-    master.assign(|all| drop(all.insert(ONE, wanted)));
-    master
-        .level(ONE, "its health", |level| level.health == Health::Healthy)
-        .await;
-    let log = world.state_dir().join("instances").join(ONE.to_string());
-    let log = fs::read_to_string(log.join("log")).expect("a log");
-    assert!(log.contains("inet 10.32.0.7"), "{log}");
-    let lookup = |number| {
-        let line = "busybox nslookup web.shop.tandem.local";
-        let args = ["/bin/sh", "-c", line].map(str::to_owned).to_vec();
-        master.ask(
-            number,
-            Ask::Exec {
-                instance: ONE,
-                args,
-                tty: None,
-            },
-        );
-    };
-    lookup(1);
-    let parts = master.answer(1, is_over).await;
-    assert!(said(&parts).contains("10.32.0.7"), "{parts:?}");
-
-    // The next agent serves names and health from what it finds and remembers.
+    let runs = dir.join("sandbox/runs");
+    written(&runs).await;
     agent.kill();
+    let init = pid(&world, ONE).parse().expect("a pid");
+    kill(Pid::from_raw(init), Signal::SIGKILL).expect("kill");
+    let memory = world.state_dir().join("memory");
+    let mut remembered: serde_json::Value =
+        serde_json::from_slice(&fs::read(&memory).expect("read")).expect("json");
+    remembered["boot"] = "another".into();
+    fs::write(&memory, remembered.to_string()).expect("write");
+    let _agent = world.agent(master.address, "");
+    master.level(ONE, "its end", has_ended).await;
+    master.assign(|all| drop(all.insert(TWO, task("exit 0"))));
+    master.level(TWO, "another's end", has_ended).await;
+    let runs = fs::read_to_string(runs).expect("it ran");
+    assert_eq!(runs, "run\n");
+}
+
+async fn a_shim_and_its_agent_killed_lose_neither_instance_nor_end(world: World) {
+    let (master, mut agent) = start(&world).await;
+    let line =
+        "n=0; while [ ! -e go ]; do echo $n; n=$((n+1)); sleep 0.01; done; echo last $n; exit 8";
+    master.assign(|all| drop(all.insert(ONE, task(line))));
+    master.level(ONE, "it to run", is_running).await;
+    let before = pid(&world, ONE);
+    let dir = world.state_dir().join("instances").join(ONE.to_string());
+    let shim = fs::read_to_string(dir.join("shim")).expect("a shim");
+    let shim = shim.split(' ').next().and_then(|pid| pid.parse().ok());
+    agent.kill();
+    kill(Pid::from_raw(shim.expect("a pid")), Signal::SIGKILL).expect("kill");
+    tokio::time::sleep(Duration::from_millis(100)).await;
     let _agent = world.agent(master.address, "");
     master.joined(2).await;
-    let before = master.levels(ONE).len();
-    lookup(2);
-    let parts = master.answer(2, is_over).await;
-    assert!(said(&parts).contains("10.32.0.7"), "{parts:?}");
-    let levels = master.levels(ONE);
-    let flips = levels[before.min(levels.len())..].iter();
-    assert!(flips.clone().all(|level| level.health == Health::Healthy));
+    assert_eq!(pid(&world, ONE), before);
+    fs::write(dir.join("sandbox/go"), "").expect("write");
+    let end = master.level(ONE, "its end", has_ended).await;
+    let exit = end.exit.expect("an exit");
+    assert_eq!(exit.status, ExitStatus::Code(8));
+    let log = fs::read_to_string(dir.join("log")).expect("a log");
+    let texts: Vec<&str> = log
+        .lines()
+        .filter_map(|line| line.splitn(4, ' ').nth(3))
+        .collect();
+    let last = texts.len() - 1;
+    let expected: Vec<String> = (0..last)
+        .map(|n| n.to_string())
+        .chain([format!("last {last}")])
+        .collect();
+    assert_eq!(texts, expected);
+}
 
-    master.assign(|all| all.get_mut(&ONE).expect("assigned").goal = stop(0));
-    master
-        .level(ONE, "its removal", |level| level.rung == Rung::Gone)
-        .await;
-    let namespace = world.state_dir().join("netns").join(ONE.to_string());
-    assert!(!namespace.exists());
+async fn killed_at_any_moment_an_agent_starts_nothing_twice(world: World) {
+    let (master, mut agent) = start(&world).await;
+    master.joined(1).await;
+    let ids: Vec<InstanceId> = (1..=8).map(|birth| InstanceId { birth, slot: 0 }).collect();
+    master.assign(|all| {
+        for id in &ids {
+            all.insert(*id, task("echo run >> runs; exec sleep 1000"));
+        }
+    });
+    for pause in [20, 60, 110, 170, 240] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        agent.kill();
+        agent = world.agent(master.address, "");
+    }
+    for id in &ids {
+        let level = master
+            .level(*id, "it to run or be over", |level| {
+                is_running(level) || has_ended(level)
+            })
+            .await;
+        let runs = world
+            .state_dir()
+            .join("instances")
+            .join(id.to_string())
+            .join("sandbox/runs");
+        if is_running(&level) {
+            written(&runs).await;
+        }
+        let runs = fs::read_to_string(runs).unwrap_or_default();
+        match level.rung {
+            Rung::Running => assert_eq!(runs, "run\n"),
+            _ => assert!(runs.is_empty(), "{id} ended, but ran: {level:?}"),
+        }
+    }
+    master.assign(std::collections::BTreeMap::clear);
+    for id in &ids {
+        master
+            .level(*id, "its removal", |level| level.rung == Rung::Gone)
+            .await;
+    }
+    assert_eq!(children(&world.state_dir().join("instances")).len(), 0);
 }

@@ -33,7 +33,12 @@ async fn a_dockerfile_on_an_imported_base_is_built_pushed_and_pulled() {
     let tar = room.path().join("base.tar");
     busybox(&tar);
     let builder = Builder::new(&room.path().join("builder"), &registry.address).unwrap();
+    assert!(!builder.has_base("tiny").await.unwrap());
+    // As a killed import leaves it.
+    fs::create_dir_all(room.path().join("builder/import-tiny/tiny/blobs")).unwrap();
     builder.import_base("tiny", &tar).await.unwrap();
+    assert!(builder.has_base("tiny").await.unwrap());
+    assert!(!room.path().join("builder/import-tiny").exists());
 
     let context = room.path().join("web");
     fs::create_dir(&context).unwrap();

@@ -1,0 +1,259 @@
+//! `tandem logs`: what an app's instances wrote, merged.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::names::explain_app;
+use crate::client::path::{app, app_id, encoded};
+use crate::client::views::{App, Apps, Instance};
+use crate::client::{Ask, Client, Connection, Lines};
+use crate::fault::{Exit, Fault, Result};
+use crate::{out, talk};
+
+/// How often new instances are looked for while following.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a node may take to begin its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Lines of one instance that may wait to be printed.
+const WAITING: usize = 1024;
+
+#[derive(Debug, clap::Args)]
+pub struct LogsArgs {
+    /// The app's id, such as shop/web
+    #[arg(required_unless_present = "tag")]
+    app: Option<String>,
+    /// Go on with what is written from now on
+    #[arg(short, long)]
+    follow: bool,
+    /// Only so many lines of each instance
+    #[arg(long, value_name = "LINES")]
+    tail: Option<u32>,
+    /// Apps whose log-opt `tag` is this
+    #[arg(long)]
+    tag: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Line {
+    time: String,
+    text: String,
+    /// Whose it is; not the API's.
+    #[serde(skip)]
+    instance: String,
+}
+
+pub async fn run(args: LogsArgs) -> Result<()> {
+    let client = Arc::new(args.connection.open()?);
+    let apps = apps(&client, &args).await?;
+    match args.follow {
+        true => follow(client, &apps, args.tail).await,
+        false => print(&client, &apps, args.tail).await,
+    }
+}
+
+/// Ids of the apps that were asked for.
+async fn apps(client: &Client, args: &LogsArgs) -> Result<BTreeSet<String>> {
+    let id = args.app.as_deref().map(app_id);
+    if let Some(id) = &id
+        && let Err(fault) = client.ask(Ask::get(app(id))).await
+    {
+        return Err(explain_app(fault, client, id).await);
+    }
+    let Some(tag) = &args.tag else {
+        return Ok(id.into_iter().collect());
+    };
+    let all: Apps = client.get("/v2/apps").await?;
+    let tagged = all.apps.iter().filter(|app| is_tagged(app, tag));
+    let tagged: BTreeSet<String> = tagged
+        .map(|app| app.id.clone())
+        .filter(|found| id.as_ref().is_none_or(|id| id == found))
+        .collect();
+    match tagged.is_empty() {
+        true => Err(Fault::new(
+            Exit::Absent,
+            format!("no such app has the log-opt tag={tag}"),
+        )),
+        false => Ok(tagged),
+    }
+}
+
+fn is_tagged(app: &App, tag: &str) -> bool {
+    let docker = app
+        .container
+        .as_ref()
+        .and_then(|container| container.docker.as_ref());
+    let mut parameters = docker.iter().flat_map(|docker| &docker.parameters);
+    parameters.any(|p| p.key == "log-opt" && p.value.strip_prefix("tag=") == Some(tag))
+}
+
+async fn instances(client: &Client, apps: &BTreeSet<String>) -> Result<Vec<Instance>> {
+    let mut found = Vec::new();
+    for app in apps {
+        let path = format!("/tandem/v1/instances?app={}", encoded(app));
+        found.extend(client.get::<Vec<Instance>>(&path).await?);
+    }
+    Ok(found)
+}
+
+async fn open(client: &Client, instance: &str, tail: Option<u32>, follow: bool) -> Result<Lines> {
+    let tail = tail
+        .map(|lines| format!("&tail={lines}"))
+        .unwrap_or_default();
+    let path = format!(
+        "/tandem/v1/instances/{}/log?follow={follow}{tail}",
+        encoded(instance)
+    );
+    let opened = client.lines(Ask::get(path));
+    if follow {
+        // The first line may be hours away.
+        return opened.await;
+    }
+    let late = || Fault::new(Exit::Failed, "its node does not answer");
+    let opened = tokio::time::timeout(PATIENCE, opened).await;
+    opened.unwrap_or_else(|_| Err(late().hint("`tandem nodes` shows whether it is here")))
+}
+
+/// Everything there is, in the order in which it was written.
+async fn print(client: &Client, apps: &BTreeSet<String>, tail: Option<u32>) -> Result<()> {
+    let instances = instances(client, apps).await?;
+    let mut lines = Vec::new();
+    let mut unread = None;
+    for instance in &instances {
+        match read(client, &instance.id, tail).await {
+            Ok(read) => lines.extend(read),
+            Err(fault) => {
+                talk!(
+                    "warning: the log of {} cannot be read: {}",
+                    instance.id,
+                    reason(&fault)
+                );
+                unread = Some(fault);
+            }
+        }
+    }
+    if let (true, Some(fault)) = (lines.is_empty(), unread) {
+        return Err(fault);
+    }
+    if lines.is_empty() {
+        talk!("nothing was written yet; `tandem ps` shows what the instances are at");
+    }
+    lines.sort_by(|a, b| a.time.cmp(&b.time));
+    out::data(&merged(&lines, instances.len() > 1))
+}
+
+fn reason(fault: &Fault) -> String {
+    let text = fault.text();
+    text.trim_start_matches("error: ").to_owned()
+}
+
+async fn read(client: &Client, instance: &str, tail: Option<u32>) -> Result<Vec<Line>> {
+    let mut source = open(client, instance, tail, false).await?;
+    let mut lines = Vec::new();
+    while let Some(line) = source.next().await? {
+        lines.push(parse(&line, instance)?);
+    }
+    Ok(lines)
+}
+
+fn parse(line: &[u8], instance: &str) -> Result<Line> {
+    let line: Line = serde_json::from_slice(line)?;
+    Ok(Line {
+        instance: instance.to_owned(),
+        ..line
+    })
+}
+
+fn merged(lines: &[Line], several: bool) -> String {
+    lines.iter().map(|line| shown(line, several)).collect()
+}
+
+fn shown(line: &Line, several: bool) -> String {
+    match several {
+        true => format!("{} | {}\n", line.instance, line.text),
+        false => format!("{}\n", line.text),
+    }
+}
+
+/// Lines as they come, of instances that come too.
+async fn follow(client: Arc<Client>, apps: &BTreeSet<String>, tail: Option<u32>) -> Result<()> {
+    let (tell, mut told) = mpsc::channel(WAITING);
+    let mut known = BTreeSet::new();
+    let mut look = tokio::time::interval(LOOK);
+    let mut silent = true;
+    loop {
+        tokio::select! {
+            Some(line) = told.recv() => {
+                silent = false;
+                out::data(&shown(&line, known.len() > 1))?;
+            }
+            _ = look.tick() => {
+                for instance in instances(&client, apps).await? {
+                    let begun = !matches!(instance.rung.as_str(), "placed" | "preparing" | "starting");
+                    if begun && known.insert(instance.id.clone()) {
+                        tokio::spawn(pass_on(Arc::clone(&client), instance.id, tail, tell.clone()));
+                    }
+                }
+                if known.is_empty() && silent {
+                    silent = false;
+                    talk!("waiting for an instance to start; `tandem ps` shows what it is at");
+                }
+            }
+        }
+    }
+}
+
+/// One instance's lines until its end.
+async fn pass_on(
+    client: Arc<Client>,
+    instance: String,
+    tail: Option<u32>,
+    tell: mpsc::Sender<Line>,
+) {
+    let passed = async {
+        let mut source = open(&client, &instance, tail, true).await?;
+        while let Some(line) = source.next().await? {
+            if tell.send(parse(&line, &instance)?).await.is_err() {
+                break;
+            }
+        }
+        Ok::<_, Fault>(())
+    };
+    if let Err(fault) = passed.await {
+        talk!(
+            "warning: the log of {instance} cannot be read: {}",
+            reason(&fault)
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_several_instances_say_whose_they_are() {
+        let line = |json: &str, instance: &str| parse(json.as_bytes(), instance).unwrap();
+        let lines = [
+            line(r#"{"time":"1","stream":"stdout","text":"a"}"#, "1a.0"),
+            line(r#"{"time":"2","stream":"stderr","text":"b"}"#, "2a.1"),
+        ];
+        assert_eq!(merged(&lines, true), "1a.0 | a\n2a.1 | b\n");
+        assert_eq!(merged(&lines[..1], false), "a\n");
+    }
+
+    #[test]
+    fn a_tag_is_a_log_option() {
+        let app: App = serde_json::from_str(
+            r#"{"container":{"docker":{"parameters":[{"key":"log-opt","value":"tag=web"}]}}}"#,
+        )
+        .unwrap();
+        assert!(is_tagged(&app, "web"));
+        assert!(!is_tagged(&app, "we"));
+    }
+}

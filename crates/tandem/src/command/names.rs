@@ -1,0 +1,80 @@
+//! Names that are not there, and those that were meant.
+
+use crate::client::Client;
+use crate::client::path;
+use crate::client::views::{Apps, Instance, Node};
+use crate::fault::{Exit, Fault, Result};
+use crate::near::nearest;
+
+/// A failed look at an app, with the app that was meant.
+pub async fn explain_app(fault: Fault, client: &Client, id: &str) -> Fault {
+    if fault.exit != Exit::Absent {
+        return fault;
+    }
+    let apps = client
+        .get::<Apps>("/v2/apps")
+        .await
+        .unwrap_or_default()
+        .apps;
+    hinted(
+        fault,
+        id,
+        apps.iter().map(|app| app.id.as_str()),
+        "tandem apps",
+    )
+}
+
+/// A failed look at a node, with the node that was meant.
+pub async fn explain_node(fault: Fault, client: &Client, name: &str) -> Fault {
+    if fault.exit != Exit::Absent {
+        return fault;
+    }
+    let nodes = client
+        .get::<Vec<Node>>("/tandem/v1/nodes")
+        .await
+        .unwrap_or_default();
+    hinted(
+        fault,
+        name,
+        nodes.iter().map(|node| node.name.as_str()),
+        "tandem nodes",
+    )
+}
+
+/// The instance of that id or task, or beginning with it, or the one running instance of that app.
+pub async fn instance(client: &Client, name: &str) -> Result<Instance> {
+    let instances: Vec<Instance> = client.get("/tandem/v1/instances").await?;
+    let app = path::app_id(name);
+    let exact = |i: &&Instance| i.id == name || i.task == name;
+    let begins = |i: &&Instance| i.id.starts_with(name);
+    let of_app = |i: &&Instance| i.app == app && i.rung == "running";
+    let found = [
+        instances.iter().filter(exact).collect::<Vec<_>>(),
+        instances.iter().filter(of_app).collect(),
+        instances.iter().filter(begins).collect(),
+    ];
+    match found.into_iter().find(|found| !found.is_empty()).as_deref() {
+        Some([one]) => Ok((*one).clone()),
+        Some(several) => {
+            let ids: Vec<&str> = several.iter().map(|i| i.id.as_str()).collect();
+            let said = format!("`{name}` is {} instances", ids.len());
+            Err(Fault::new(Exit::Usage, said).hint(format!("name one: {}", ids.join(", "))))
+        }
+        None => {
+            let fault = Fault::new(Exit::Absent, format!("no instance is called `{name}`"));
+            Err(hinted(
+                fault,
+                name,
+                instances.iter().map(|i| i.id.as_str()),
+                "tandem ps",
+            ))
+        }
+    }
+}
+
+fn hinted<'a>(fault: Fault, name: &str, known: impl Iterator<Item = &'a str>, list: &str) -> Fault {
+    match nearest(name, known) {
+        Some(near) => fault.hint(format!("did you mean `{near}`?")),
+        None => fault.hint(format!("`{list}` lists what there is")),
+    }
+}

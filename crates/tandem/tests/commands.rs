@@ -1,0 +1,136 @@
+//! The binary against a master that plays back answers: what is asked, what is printed, and the
+//! exit code. What a real master answers is shown elsewhere.
+// clippy takes only functions marked as tests for tests; the helpers here are no less.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output};
+use std::sync::mpsc;
+
+/// `"PUT /v2/apps/x?force=false"` → status and body.
+type Script = BTreeMap<&'static str, (u16, &'static str)>;
+
+/// Answers by script until the test ends; tells every request, with its body.
+fn master(script: Script) -> (String, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let asked = answer(stream, &script);
+            if tell.send(asked).is_err() {
+                return;
+            }
+        }
+    });
+    (url, told)
+}
+
+fn answer(stream: TcpStream, script: &Script) -> String {
+    let mut reader = BufReader::new(stream);
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        match line.trim() {
+            "" => break,
+            line => head.push(line.to_ascii_lowercase()),
+        }
+    }
+    let length = head
+        .iter()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    reader.read_exact(&mut body).unwrap();
+    let request = head[0].trim_end_matches(" http/1.1").to_owned();
+    let known = script
+        .iter()
+        .find(|(asked, _)| asked.to_ascii_lowercase() == request);
+    let (status, text) = known.map_or((404, r#"{"message":"no such path"}"#), |(_, answer)| {
+        *answer
+    });
+    let answer = format!(
+        "HTTP/1.1 {status} X\r\ncontent-length: {}\r\ntandem-warning: /x: does nothing yet\r\n\r\n{text}",
+        text.len()
+    );
+    reader.get_mut().write_all(answer.as_bytes()).unwrap();
+    format!("{request} {}", String::from_utf8(body).unwrap())
+        .trim()
+        .to_owned()
+}
+
+fn tandem(master: &str, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tandem"))
+        .args(arguments)
+        .env_remove("TANDEM_CONFIG")
+        .env_remove("TANDEM_STATE_DIR")
+        .env("TANDEM_MASTER", master)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn json_is_the_apis_body() {
+    let body = r#"[{"name":"n1","unknown":1}]"#;
+    let (url, _told) = master([("GET /tandem/v1/nodes", (200, body))].into());
+    let output = tandem(&url, &["nodes", "--json"]);
+    assert_eq!(text(&output.stdout), format!("{body}\n"));
+    assert!(output.status.success());
+}
+
+#[test]
+fn deploy_sends_the_app_and_says_what_became_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("web.json.j2");
+    std::fs::write(&file, r#"{"cpus": {{ cpus }}}"#).unwrap();
+    let deployed = r#"{"version":"v2","deploymentId":"d1"}"#;
+    let before = r#"{"apps":[{"id":"/shop/web","version":"v1"}]}"#;
+    let script = [
+        ("GET /v2/apps?embed=apps.counts", (200, before)),
+        ("PUT /v2/apps/shop/web?force=false", (200, deployed)),
+    ];
+    let (url, told) = master(script.into());
+    let file = file.display().to_string();
+    let output = tandem(
+        &url,
+        &["deploy", &file, "-e", "cpus=0.5", "--id", "shop/web"],
+    );
+    assert_eq!(text(&output.stdout), "/shop/web changed, deployment d1\n");
+    assert_eq!(text(&output.stderr), "warning: /x: does nothing yet\n");
+    let asked: Vec<String> = told.try_iter().collect();
+    let put = r#"put /v2/apps/shop/web?force=false {"cpus":0.5,"id":"/shop/web"}"#;
+    assert!(asked.iter().any(|asked| asked == put), "{asked:?}");
+}
+
+#[test]
+fn a_refusal_and_an_absence_have_exit_codes_of_their_own() {
+    let locked = r#"{"message":"App is locked.","deployments":[{"id":"d1"}]}"#;
+    let script = [
+        ("PATCH /v2/apps/web?force=false", (409, locked)),
+        ("GET /v2/apps", (200, r#"{"apps":[{"id":"/web"}]}"#)),
+    ];
+    let (url, _told) = master(script.into());
+    let refused = tandem(&url, &["scale", "web", "3"]);
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(text(&refused.stderr).starts_with("error: App is locked\nhint: "));
+    let absent = tandem(&url, &["scale", "wbe", "3"]);
+    assert_eq!(absent.status.code(), Some(5));
+    assert!(text(&absent.stderr).ends_with("hint: did you mean `/web`?\n"));
+}
+
+#[test]
+fn no_master_is_said_with_the_way_to_one() {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let output = tandem(&format!("http://{port}"), &["status"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("hint: start a cluster with `tandem up`"));
+}
