@@ -349,7 +349,7 @@ fn a_volume_nobody_has_moves_alone_and_is_not_removed_meanwhile() {
 #[test]
 fn a_new_leader_goes_on_with_a_move_where_the_old_one_was() {
     let mut cluster = at_ready();
-    cluster.decide(|draft| request::lead(draft));
+    cluster.decide(request::lead);
     cluster.agenda = Agenda::rebuild(cluster.state());
     cluster.unprepared.clear();
     cluster.pass(Millis::seconds(6));
