@@ -70,7 +70,7 @@ impl Volumes {
         let found = roles.into_iter().map(|(volume, role)| {
             let local = LocalVolume {
                 file: Some(role.file()),
-                open: false,
+                ..LocalVolume::default()
             };
             (volume, local)
         });

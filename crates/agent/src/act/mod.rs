@@ -1,7 +1,6 @@
 //! Actions, one verb a file. Each does one step, may be cut off anywhere by a crash, and is then
 //! done again from the start. Which and when is `node::converge`'s word.
 
-mod adopt_volume;
 mod attach;
 mod close_volume;
 mod create;
@@ -9,6 +8,7 @@ mod destroy_volume;
 mod kill;
 mod make_volume;
 mod open_volume;
+mod persist_role;
 mod prepare;
 mod pull;
 mod remove;
@@ -102,6 +102,8 @@ pub(crate) enum Error {
     NotOpen(VolumeId),
     #[error("an instance can have one fixed address, and {0} were asked for")]
     FixedAddresses(usize),
+    #[error("moves of volumes are not there yet")]
+    NoMoves,
     #[error("privileged containers are not there yet")]
     Privileged,
     #[error("the overlay network is down: {0}")]
@@ -211,10 +213,22 @@ pub(crate) async fn perform(tools: &Tools, action: &Action, work: Work) -> Resul
         Action::MakeVolume { volume, role, size } => {
             make_volume::make(tools, volume, *role, *size).await
         }
-        Action::AdoptVolume { volume, role } => adopt_volume::adopt(tools, volume, *role).await,
+        Action::PersistRole { volume, role } => persist_role::persist(tools, volume, *role).await,
         Action::OpenVolume { volume, size, .. } => open_volume::open(tools, volume, *size).await,
         Action::CloseVolume { volume } => close_volume::close(tools, volume).await,
         Action::DestroyVolume { volume, .. } => destroy_volume::destroy(tools, volume).await,
+        Action::Freeze { .. }
+        | Action::KillAll { .. }
+        | Action::Release { .. }
+        | Action::Thaw { .. }
+        | Action::RunHook { .. }
+        | Action::SyncVolume { .. }
+        | Action::CheckStill { .. }
+        | Action::Snapshot { .. }
+        | Action::Receive { .. }
+        | Action::SyncReceived { .. }
+        | Action::Promote { .. }
+        | Action::DropSnapshot { .. } => Err(Error::NoMoves),
     }
 }
 
