@@ -105,7 +105,7 @@ async fn look(
                 },
                 health: note.health,
                 stopping: note.stopping.map(|sent| sent.min(now)),
-                reported: false,
+                ..Local::default()
             };
             tracing::info!(instance.id = %id, "Found {id} running");
             Ok(Some((local, Some(instance))))

@@ -72,7 +72,7 @@ fn is_live(generation: u64) -> impl Fn(&VolumeLevel) -> bool {
             == VolumeLevel {
                 role: Some(CopyRole::Live),
                 generation: Generation(generation),
-                trouble: None,
+                ..VolumeLevel::default()
             }
     }
 }
@@ -169,7 +169,7 @@ pub async fn data_outlives_instances_agents_and_mounts(world: World) {
     let gone = VolumeLevel {
         role: None,
         generation: Generation(3),
-        trouble: None,
+        ..VolumeLevel::default()
     };
     master
         .volume(&pg(), "its destruction", |level| *level == gone)
