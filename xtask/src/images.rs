@@ -86,8 +86,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let bases = bases();
     let provided = bases.iter().map(|base| base.provide(&made, &builder));
-    runtime.block_on(futures::future::try_join_all(provided))?;
-    Ok(())
+    let provided = runtime.block_on(futures::future::try_join_all(provided));
+    runtime.block_on(builder.rest())?;
+    provided.map(drop)
 }
 
 impl Base {

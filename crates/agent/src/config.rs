@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use model::Machine;
+use model::{Machine, Mebibytes};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -26,4 +26,6 @@ pub struct Config {
     /// Paths that command tasks must not see, besides the state directory.
     pub hidden: Vec<PathBuf>,
     pub log: container::LogLimits,
+    /// Of the file that holds this node's volumes; reserved when the first one is made.
+    pub pool_size: Mebibytes,
 }

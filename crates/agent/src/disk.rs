@@ -8,6 +8,7 @@
 //! directory            the newest directory, with its epoch; may be stale or missing
 //! images/              `image`'s store
 //! netns/<id>           network namespaces of instances (bind mounts)
+//! volumes/             `volume`'s pool and role files; absent until the first volume
 //! instances/<id>/      `container`'s directory, `image`'s rootfs upper work, and ours:
 //!     note             what the agent must know of it after its own death
 //!     sandbox/         of a command task
@@ -98,6 +99,10 @@ impl Disk {
 
     pub fn namespace(&self, id: InstanceId) -> PathBuf {
         self.namespaces().join(id.to_string())
+    }
+
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
     }
 
     pub fn instances(&self) -> PathBuf {

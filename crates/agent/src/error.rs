@@ -25,6 +25,8 @@ pub enum Error {
     Identity { source: protocol::Error },
     #[error("open the image store")]
     Images { source: image::StoreError },
+    #[error("read what this node's volumes are")]
+    Volumes { source: volume::Error },
     #[error("clear away control groups that nobody claims")]
     Sweep { source: container::Error },
     #[error("prepare https for health checks")]

@@ -5,9 +5,11 @@
 //!        ─▶ turn: levels into the outbox ─ converge ─ start actions ─ checks ─ send
 //! ```
 //! It never waits for an action, a client or the master; only for the disk, and once for the
-//! sweep. Orders are read in `orders.rs`.
+//! sweep. Orders are read in `orders.rs`; what an
+//! action on a volume has brought is taken in `volumes.rs`.
 
 mod orders;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,7 +19,7 @@ use std::time::Duration;
 use container::{Created, Instance};
 use model::session::{FromAgent, Input};
 use model::sighting::Subject;
-use model::{Exit, Health, InstanceId, Millis, Time};
+use model::{Exit, Health, InstanceId, Millis, Time, VolumeId};
 use node::retry::{Outcome, after};
 use node::{
     Action, Failure, InFlight, Link, Observed, Outbox, Session, Stage, converge, jobs, level,
@@ -60,6 +62,9 @@ pub(crate) struct Heart {
     directory_kept: Time,
     created: BTreeMap<InstanceId, Created>,
     running: BTreeMap<InstanceId, Instance>,
+    /// The directories of volumes that are open.
+    opened: BTreeMap<VolumeId, PathBuf>,
+    pool_look: volumes::Look,
     pulls: BTreeMap<InstanceId, CancellationToken>,
     checks: BTreeMap<InstanceId, AbortHandle>,
     asks: BTreeMap<u64, Asked>,
@@ -117,6 +122,8 @@ impl Heart {
             directory_kept: Time(0),
             created: BTreeMap::new(),
             running: BTreeMap::new(),
+            opened: BTreeMap::new(),
+            pool_look: volumes::Look::default(),
             pulls: BTreeMap::new(),
             checks: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -128,6 +135,7 @@ impl Heart {
         for (id, instance) in left.running {
             heart.watch(id, instance);
         }
+        heart.reopen_pool();
         heart.direct();
         Ok(heart)
     }
@@ -197,6 +205,7 @@ impl Heart {
                 self.sweep_network().await;
             }
             Event::Applied(revision) => self.observed.directory = revision,
+            Event::Pool { writable } => self.looked_at_pool(writable),
             Event::Answered(ask) => drop(self.asks.remove(&ask)),
         }
         Ok(())
@@ -237,6 +246,7 @@ impl Heart {
         self.over
             .retain(|id, _| self.observed.instances.contains_key(id));
         self.check();
+        self.look_at_pool();
         self.send();
         self.keep_directory();
     }
@@ -276,7 +286,7 @@ impl Heart {
         self.observed.in_flight.insert(subject.clone(), flight);
         let work = match subject {
             Subject::Instance(id) => self.work(id, &action),
-            // No volume is there that anything could be done to.
+            // Their verbs look at nothing of an instance.
             Subject::Volume(_) | Subject::Node(_) => self.work(InstanceId::default(), &action),
         };
         let tools = Arc::clone(&self.tools);
@@ -302,6 +312,7 @@ impl Heart {
             created,
             running: self.running.get(&id).cloned(),
             network: self.network.clone(),
+            volumes: self.opened.clone(),
             welcome: self.session.memory().welcome.clone(),
             cancelled,
         }
@@ -310,11 +321,10 @@ impl Heart {
     fn acted(&mut self, action: Action, outcome: Result<Done, String>) {
         let subject = action.subject();
         self.observed.in_flight.remove(&subject);
-        let Subject::Instance(id) = subject else {
-            if let Err(why) = outcome {
-                self.failed(action, why);
-            }
-            return;
+        let id = match subject {
+            Subject::Instance(id) => id,
+            Subject::Volume(volume) => return self.acted_on_volume(volume, action, outcome),
+            Subject::Node(_) => return,
         };
         if matches!(action, Action::PullImage { .. }) {
             self.pulls.remove(&id);
@@ -352,7 +362,7 @@ impl Heart {
                 self.reached(id, Stage::Removed(exit));
                 self.ended_for_all(id);
             }
-            Done::Cancelled => {}
+            Done::Cancelled | Done::Role(_) | Done::Opened(_) | Done::Closed => {}
         }
     }
 

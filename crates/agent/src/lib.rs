@@ -39,6 +39,7 @@ mod overlay;
 mod probe;
 mod run;
 mod tls;
+mod volumes;
 
 pub use config::Config;
 pub use error::Error;

@@ -1,5 +1,5 @@
-//! What is there when the agent starts: every instance directory is looked at, and what runs is
-//! adopted. Nothing is ended or removed here, save what cannot be told apart from rubbish.
+//! What is there when the agent starts: every instance directory is looked at, what runs is
+//! adopted, and role files say what the volumes' copies are. Nothing is ended or removed here, save what cannot be told apart from rubbish.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,6 +43,8 @@ pub(crate) async fn observe(tools: &Tools, session: &Session) -> Result<Left, Er
         };
         left.observed.instances.insert(id, local);
     }
+    let volumes = tools.volumes.found();
+    left.observed.volumes = volumes.map_err(|source| Error::Volumes { source })?;
     let over: BTreeSet<InstanceId> = session.over().copied().collect();
     left.observed.count_as_over(&over);
     left.running.retain(|id, _| !over.contains(id));
@@ -103,7 +105,7 @@ async fn look(
                 },
                 health: note.health,
                 stopping: note.stopping.map(|sent| sent.min(now)),
-                reported: false,
+                ..Local::default()
             };
             tracing::info!(instance.id = %id, "Found {id} running");
             Ok(Some((local, Some(instance))))

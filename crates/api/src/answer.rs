@@ -7,7 +7,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use marathon::{Fault, Violation, render};
 use model::{ClusterId, Version};
-use planner::request::{Accepted, Refusal};
+use planner::request::{Accepted, MoveRefusal, Refusal};
 use serde_json::{Value, json};
 
 use crate::Context;
@@ -118,6 +118,24 @@ fn refused(refusal: &Refusal, cluster: ClusterId) -> (StatusCode, Value) {
         | Refusal::VolumeInUse { .. }
         | Refusal::VolumeGoing(_)
         | Refusal::NodeIsHere(_) => plain(StatusCode::CONFLICT),
+        Refusal::Move(refusal) => plain(match refusal {
+            MoveRefusal::NoVolumes(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            MoveRefusal::NoVolume(_) | MoveRefusal::NoNode(_) | MoveRefusal::NotMoving(_) => {
+                StatusCode::NOT_FOUND
+            }
+            MoveRefusal::UnderWay { .. }
+            | MoveRefusal::Going(_)
+            | MoveRefusal::Taken { .. }
+            | MoveRefusal::Nowhere(_)
+            | MoveRefusal::NotMade(_)
+            | MoveRefusal::Apart(_)
+            | MoveRefusal::Lost(_)
+            | MoveRefusal::Draining(_)
+            | MoveRefusal::SourceLost(_)
+            | MoveRefusal::Refused { .. }
+            | MoveRefusal::HandedOver(_)
+            | MoveRefusal::Leads { .. } => StatusCode::CONFLICT,
+        }),
         Refusal::NoToken | Refusal::TokenExpired(_) | Refusal::TokenUsed(_) => {
             plain(StatusCode::FORBIDDEN)
         }

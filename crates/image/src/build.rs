@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
 use tokio::process::Command;
 
 use crate::child::{self, Tool};
@@ -63,6 +64,8 @@ pub struct Build<'a> {
 pub struct Builder {
     dir: PathBuf,
     registry: String,
+    /// Shared by everybody who builds here; alone only while the store is put to rest.
+    users: fs::File,
 }
 
 impl Builder {
@@ -73,9 +76,12 @@ impl Builder {
             source,
         };
         fs::create_dir_all(dir).map_err(disk)?;
+        let users = fs::File::create(dir.join("users.lock")).map_err(disk)?;
+        users.lock_shared().map_err(disk)?;
         let builder = Builder {
             dir: fs::canonicalize(dir).map_err(disk)?,
             registry: registry.to_owned(),
+            users,
         };
         fs::write(builder.registries_conf(), registries(registry)).map_err(disk)?;
         Ok(builder)
@@ -212,22 +218,30 @@ impl Builder {
         })
     }
 
+    /// Removes what builds leave behind, their working containers and mounts; images stay, so
+    /// that the next build is quick. Does nothing while somebody else builds here, who will.
+    pub async fn rest(self) -> Result<(), Error> {
+        match rustix::fs::flock(&self.users, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => self.tidy(&[&["rm", "--all"]]).await,
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Removes this builder's images and its mounts, so that `dir` can be deleted.
     pub async fn clear(&self) -> Result<(), Error> {
-        let clear = |source| Error::Clear {
-            dir: self.dir.clone(),
-            source,
-        };
-        child::run(BUILDAH, self.buildah().args(["rm", "--all"]), |_| ())
+        self.tidy(&[&["rm", "--all"], &["rmi", "--all", "--force"]])
             .await
-            .map_err(clear)?;
-        child::run(
-            BUILDAH,
-            self.buildah().args(["rmi", "--all", "--force"]),
-            |_| (),
-        )
-        .await
-        .map_err(clear)?;
+    }
+
+    async fn tidy(&self, commands: &[&[&str]]) -> Result<(), Error> {
+        for words in commands {
+            child::run(BUILDAH, self.buildah().args(*words), |_| ())
+                .await
+                .map_err(|source| Error::Clear {
+                    dir: self.dir.clone(),
+                    source,
+                })?;
+        }
         // buildah leaves its store mounted on itself.
         let overlay = self.dir.join("storage/overlay");
         while rustix::mount::unmount(&overlay, rustix::mount::UnmountFlags::DETACH).is_ok() {}

@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::deployment::Deployment;
 use crate::ids::{
-    AppId, ClusterId, DeploymentId, Epoch, Generation, Incarnation, InstanceId, NodeId, Revision,
-    Version, VolumeId,
+    AppId, ClusterId, DeploymentId, Epoch, Generation, Incarnation, InstanceId, MoveId, NodeId,
+    Revision, Version, VolumeId,
 };
 use crate::instance::{Goal, Instance};
 use crate::machine::{Machine, Presence};
+use crate::movement::{Move, Phase, Reason};
 use crate::sighting::{InstanceLevel, VolumeLevel};
 use crate::spec::AppSpec;
 use crate::state::{Delay, Failure, Settings, Token};
-use crate::time::Time;
+use crate::time::{Millis, Time};
 use crate::volume::Volume;
 
 /// Changes that become true together.
@@ -140,7 +141,7 @@ pub enum Change {
         volume: VolumeId,
         node: NodeId,
         sighted: (Incarnation, u64),
-        level: VolumeLevel,
+        level: Box<VolumeLevel>,
     },
     VolumeRemoving {
         volume: VolumeId,
@@ -148,6 +149,31 @@ pub enum Change {
     },
     VolumeRemoved {
         volume: VolumeId,
+    },
+
+    MoveBegan {
+        movement: Box<Move>,
+    },
+    /// It enters a phase, or another round of one.
+    MovePhase {
+        movement: MoveId,
+        phase: Phase,
+        deadline: Time,
+        heir: Option<InstanceId>,
+        took: Option<Millis>,
+    },
+    /// The point of no return: each volume's generation rises and its home becomes the target;
+    /// the heir becomes the holder of every claim that it shares with the holder.
+    HandedOver {
+        movement: MoveId,
+        deadline: Time,
+    },
+    MoveAbandoned {
+        movement: MoveId,
+        reason: Reason,
+    },
+    MoveEnded {
+        movement: MoveId,
     },
 }
 
@@ -161,6 +187,7 @@ pub struct Touched {
     pub assignments: BTreeSet<NodeId>,
     pub volumes: BTreeSet<VolumeId>,
     pub deployments: BTreeSet<DeploymentId>,
+    pub moves: BTreeSet<MoveId>,
     /// Nodes where room or a claim may have become free.
     pub freed: BTreeSet<NodeId>,
     /// Instances and nodes whose directory entries changed, came or went.
@@ -180,6 +207,7 @@ impl Touched {
         self.assignments.extend(other.assignments);
         self.volumes.extend(other.volumes);
         self.deployments.extend(other.deployments);
+        self.moves.extend(other.moves);
         self.freed.extend(other.freed);
         self.entries.extend(other.entries);
         self.node_entries.extend(other.node_entries);

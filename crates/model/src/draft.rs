@@ -2,7 +2,7 @@
 //! one sees it; nothing is true until the writer has accepted the draft and made it durable.
 
 use crate::change::{Change, Touched};
-use crate::ids::{DeploymentId, InstanceId, Version};
+use crate::ids::{DeploymentId, InstanceId, MoveId, Version};
 use crate::state::State;
 use crate::time::{Millis, Time};
 
@@ -63,6 +63,10 @@ impl Draft {
 
     pub fn next_deployment(&self) -> DeploymentId {
         DeploymentId(self.state.next_number())
+    }
+
+    pub fn next_move(&self) -> MoveId {
+        MoveId(self.state.next_number())
     }
 
     /// A version later than the last one given: `max(now, last + 1 ms)`.

@@ -3,7 +3,8 @@
 //! ```text
 //! placed → preparing → starting → running → stopping → ended → gone
 //! ```
-//! Rungs are only climbed, and may be skipped. `gone` means that the agent confirmed removal;
+//! Rungs are only climbed, and may be skipped. An heir waits at `starting` for its hand-over:
+//! nothing is missing but its process. `gone` means that the agent confirmed removal;
 //! such an instance leaves the state. Unreachable is its node's condition, not a rung.
 
 use std::net::Ipv4Addr;
@@ -61,8 +62,12 @@ pub enum StopCause {
     NodeLost,
     /// It ended by itself; what is left of it is to be removed.
     Ended,
+    /// Its volumes are about to go to another node.
+    Moving,
     /// Its volumes went to another node.
     Moved,
+    /// It was an heir and never ran; its move was abandoned.
+    Abandoned,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -142,26 +147,51 @@ impl Instance {
         self.id.task_id(&self.app)
     }
 
-    /// Whether it counts towards its app's wanted number: meant to run, and not over.
+    /// Whether it counts towards its app's wanted number: meant to run, and not over. An heir
+    /// does not count before its hand-over.
     pub fn is_active(&self) -> bool {
-        !self.goal.is_stop() && self.rung < Rung::Ended
+        self.goal == Goal::Run && self.rung < Rung::Ended
+    }
+
+    /// Whether it is an heir with everything but its process.
+    pub fn is_prepared(&self) -> bool {
+        self.goal == Goal::Prepare && self.rung == Rung::Starting
     }
 
     pub fn has_ended(&self) -> bool {
         self.rung >= Rung::Ended
     }
 
-    /// Whether it may still be running as far as its claims are concerned: not seen ended, and
-    /// not replaced because its node fell silent.
+    /// Whether it may still be running as far as its claims are concerned: not seen ended, not
+    /// replaced because its node fell silent, not sealed when its volumes were handed over.
     pub fn is_runnable(&self) -> bool {
+        self.holds_claims() && self.stop_cause() != Some(StopCause::Moved)
+    }
+
+    /// Whether what it claimed and did not hand over is still its own.
+    pub fn holds_claims(&self) -> bool {
         let given_up = matches!(
-            self.goal,
-            Goal::Stop {
-                cause: StopCause::NodeLost,
-                ..
-            }
+            self.stop_cause(),
+            Some(StopCause::NodeLost | StopCause::Abandoned)
         );
         !self.has_ended() && !given_up
+    }
+
+    /// Whether it holds its volumes: a silent node may still be writing them.
+    pub fn holds_volumes(&self) -> bool {
+        !self.has_ended() && !self.is_heir_no_more()
+    }
+
+    /// Whether it was an heir, and is to go without ever having run.
+    pub fn is_heir_no_more(&self) -> bool {
+        self.stop_cause() == Some(StopCause::Abandoned)
+    }
+
+    fn stop_cause(&self) -> Option<StopCause> {
+        match self.goal {
+            Goal::Stop { cause, .. } => Some(cause),
+            Goal::Prepare | Goal::Run => None,
+        }
     }
 
     /// Each published port: protocol, the node's port, the container's port.

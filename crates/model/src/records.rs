@@ -7,6 +7,7 @@ use crate::deployment::Deployment;
 use crate::ids::Revision;
 use crate::instance::Instance;
 use crate::machine::NodeRecord;
+use crate::movement::Move;
 use crate::state::{App, Header, State, Token};
 use crate::volume::Volume;
 
@@ -19,6 +20,7 @@ pub enum Record {
     Volume(Box<Volume>),
     Instance(Box<Instance>),
     Deployment(Box<Deployment>),
+    Move(Box<Move>),
 }
 
 impl State {
@@ -37,6 +39,7 @@ impl State {
                 self.deployments()
                     .map(|d| Record::Deployment(Box::new(d.clone()))),
             )
+            .chain(self.moves().map(|m| Record::Move(Box::new(m.clone()))))
     }
 
     /// The state that these records are of, as it was at `revision`.

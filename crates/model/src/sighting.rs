@@ -3,12 +3,15 @@
 //! A sighting is a level, not an event: of two about one subject the one with the higher stamp
 //! (incarnation, sequence) is true, and repeating it changes nothing.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Generation, Incarnation, InstanceId, NodeId, VolumeId};
+use crate::ids::{Generation, Incarnation, InstanceId, MoveId, NodeId, VolumeId};
 use crate::instance::{Exit, Health, Rung};
 use crate::machine::Machine;
-use crate::volume::CopyRole;
+use crate::time::Millis;
+use crate::volume::{CopyRole, Snapshot};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
@@ -41,11 +44,19 @@ pub struct InstanceLevel {
 }
 
 /// One node's copy of a volume.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeLevel {
     /// `None`: this node has no copy (any more).
     pub role: Option<CopyRole>,
     pub generation: Generation,
+    /// The move whose word it obeyed last.
+    pub movement: Option<MoveId>,
+    /// Of a landed or kept copy: what it is.
+    pub last: Option<Snapshot>,
+    /// What is on its disk, verified and synced.
+    pub snapshots: BTreeSet<Snapshot>,
+    /// How long the newest of these took to receive.
+    pub took: Option<Millis>,
     /// Why it cannot be made ready, if so.
     pub trouble: Option<String>,
 }

@@ -403,6 +403,18 @@ impl AppSpec {
         }
     }
 
+    /// Whether a move may freeze and kill it instead of telling it to stop: it survives kill -9.
+    pub fn freezes_for_a_move(&self) -> bool {
+        self.labels
+            .get("tandem/move-stop")
+            .is_some_and(|value| value == "freeze")
+    }
+
+    /// The command to run in an instance before the last round that it runs through.
+    pub fn move_hook(&self) -> Option<&str> {
+        self.labels.get("tandem/move-hook").map(String::as_str)
+    }
+
     /// Whether the two differ in nothing but the number of instances.
     pub fn differs_only_in_scale(&self, other: &Self) -> bool {
         Self {

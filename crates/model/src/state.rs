@@ -8,6 +8,7 @@
 mod apply;
 mod claims;
 mod entries;
+mod moves;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -17,10 +18,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::deployment::Deployment;
 use crate::ids::{
-    AppId, ClusterId, DeploymentId, Epoch, InstanceId, NodeId, Revision, Version, VolumeId,
+    AppId, ClusterId, DeploymentId, Epoch, InstanceId, MoveId, NodeId, Revision, Version, VolumeId,
 };
 use crate::instance::{Exit, Health, Holding, Instance, Rung};
 use crate::machine::{NodeRecord, Resources};
+use crate::movement::Move;
 use crate::records::Record;
 use crate::slots::Slots;
 use crate::spec::AppSpec;
@@ -44,6 +46,10 @@ pub struct State {
     node_names: OrdMap<String, NodeId>,
     volumes: OrdMap<VolumeId, Volume>,
     deployments: OrdMap<DeploymentId, Deployment>,
+    moves: OrdMap<MoveId, Move>,
+    /// Which move an app or a volume is part of.
+    moving_apps: OrdMap<AppId, MoveId>,
+    moving_volumes: OrdMap<VolumeId, MoveId>,
     tokens: OrdMap<String, Token>,
     /// Overlay addresses of instances and nodes.
     addresses: OrdMap<Ipv4Addr, Option<Holding>>,
@@ -373,6 +379,7 @@ impl State {
             Record::Deployment(deployment) => {
                 drop(self.deployments.insert(deployment.id, *deployment));
             }
+            Record::Move(movement) => self.put_move(*movement),
         }
     }
 }

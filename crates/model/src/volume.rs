@@ -1,13 +1,15 @@
 //! Volumes: named data that outlives instances and can change node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AppId, Generation, Incarnation, NodeId, VolumeId};
+use crate::ids::{AppId, Generation, Incarnation, MoveId, NodeId, VolumeId};
 use crate::instance::Holding;
 use crate::quantity::Mebibytes;
-use crate::time::Time;
+use crate::time::{Millis, Time};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
@@ -27,11 +29,19 @@ pub struct Volume {
     pub removing: bool,
 }
 
-/// A volume's data on one node.
+/// A volume's data on one node, as that node saw it last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copy {
     pub role: CopyRole,
     pub generation: Generation,
+    /// The move whose word this node obeyed last.
+    pub movement: Option<MoveId>,
+    /// Of a landed or kept copy: what it is.
+    pub last: Option<Snapshot>,
+    /// What is on its disk, verified and synced.
+    pub snapshots: BTreeSet<Snapshot>,
+    /// How long the newest of these took to receive.
+    pub took: Option<Millis>,
     pub trouble: Option<String>,
     pub sighted: (Incarnation, u64),
 }
@@ -53,7 +63,45 @@ pub enum CopyRole {
     Aside,
 }
 
-/// What a node is to do with its copy of a volume.
+/// A read-only state of a volume, made at the source of a move and received at its target, under
+/// the same name on both.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Snapshot {
+    pub movement: MoveId,
+    pub round: u32,
+}
+
+impl fmt::Display for Snapshot {
+    /// `move-7.3`, as it is called on disk.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.movement, self.round)
+    }
+}
+
+impl Snapshot {
+    /// The snapshot that is called so; `None`: some other name.
+    pub fn named(name: &str) -> Option<Self> {
+        let (movement, round) = name.strip_prefix("move-")?.split_once('.')?;
+        let snapshot = Self {
+            movement: MoveId(movement.parse().ok()?),
+            round: round.parse().ok()?,
+        };
+        // One spelling each.
+        (snapshot.to_string() == name).then_some(snapshot)
+    }
+}
+
+/// Where a move's stream comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Source {
+    pub node: NodeId,
+    pub address: Ipv4Addr,
+}
+
+/// What a node is to do with its copy of a volume. Orders of a move name it and the volume's
+/// generation; a node that has obeyed a higher generation refuses them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum VolumeOrder {
     /// Have it live under this generation, at most this big; make it when it is new.
@@ -64,6 +112,58 @@ pub enum VolumeOrder {
     },
     /// Destroy every copy of this and earlier generations.
     Remove { generation: Generation },
+
+    /// The source, while the app runs on: live as before; have this snapshot, and give what
+    /// follows `base` in it to the target that asks for it.
+    Seed {
+        generation: Generation,
+        size: Mebibytes,
+        to: NodeId,
+        snapshot: Snapshot,
+        base: Option<Snapshot>,
+        /// Run the app's move hook before the snapshot.
+        hook: bool,
+    },
+    /// The source: persist `sealed`, let nothing write any more, then have this last snapshot
+    /// and give it to the target.
+    Seal {
+        generation: Generation,
+        to: NodeId,
+        snapshot: Snapshot,
+        base: Option<Snapshot>,
+    },
+    /// The source, when the move was abandoned: live again under the same generation.
+    Unseal {
+        generation: Generation,
+        size: Mebibytes,
+        movement: MoveId,
+    },
+    /// The source, after the hand-over: whatever still is there ends; keep the last snapshot.
+    Keep {
+        generation: Generation,
+        movement: MoveId,
+    },
+
+    /// The target: have a copy landing, and in it this snapshot; when it is the move's last, be
+    /// `landed`.
+    Land {
+        generation: Generation,
+        movement: MoveId,
+        size: Mebibytes,
+        from: Source,
+        snapshot: Option<Snapshot>,
+        base: Option<Snapshot>,
+        last: bool,
+    },
+    /// The target, after the hand-over: make what landed live under this generation.
+    Promote {
+        generation: Generation,
+        size: Mebibytes,
+        movement: MoveId,
+        snapshot: Snapshot,
+    },
+    /// Destroy what landed of a move that was abandoned, or was kept and is superseded.
+    Discard { generation: Generation },
 }
 
 /// What a node's disk says of its copy: written, synced and renamed before anything is done that
@@ -72,4 +172,69 @@ pub enum VolumeOrder {
 pub struct RoleFile {
     pub generation: Generation,
     pub role: CopyRole,
+    /// The move whose word was obeyed last.
+    pub movement: Option<MoveId>,
+    /// Of a landed or kept copy: what it is.
+    pub last: Option<Snapshot>,
+}
+
+impl RoleFile {
+    /// Of a volume that no move has touched.
+    pub fn live(generation: Generation) -> Self {
+        Self {
+            generation,
+            role: CopyRole::Live,
+            movement: None,
+            last: None,
+        }
+    }
+}
+
+impl VolumeOrder {
+    pub fn generation(&self) -> Generation {
+        match self {
+            Self::Live { generation, .. }
+            | Self::Remove { generation }
+            | Self::Seed { generation, .. }
+            | Self::Seal { generation, .. }
+            | Self::Unseal { generation, .. }
+            | Self::Keep { generation, .. }
+            | Self::Land { generation, .. }
+            | Self::Promote { generation, .. }
+            | Self::Discard { generation } => *generation,
+        }
+    }
+
+    /// The generation under which instances may use the volume here, if they may.
+    pub fn usable(&self) -> Option<Generation> {
+        match self {
+            Self::Live { generation, .. }
+            | Self::Seed { generation, .. }
+            | Self::Unseal { generation, .. }
+            | Self::Promote { generation, .. } => Some(*generation),
+            Self::Remove { .. }
+            | Self::Seal { .. }
+            | Self::Keep { .. }
+            | Self::Land { .. }
+            | Self::Discard { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_found_again_by_its_name_and_by_no_other() {
+        let snapshot = Snapshot {
+            movement: MoveId(7),
+            round: 3,
+        };
+        assert_eq!(snapshot.to_string(), "move-7.3");
+        assert_eq!(Snapshot::named("move-7.3"), Some(snapshot));
+        for other in ["move-7.final", "move-7", "move-07.3", "pg.g2", "move-7.+3"] {
+            assert_eq!(Snapshot::named(other), None, "{other}");
+        }
+    }
 }

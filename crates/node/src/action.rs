@@ -3,8 +3,8 @@
 
 use model::ids::{Generation, InstanceId, VolumeId};
 use model::sighting::Subject;
-use model::volume::RoleFile;
-use model::{Mebibytes, Millis};
+use model::volume::{RoleFile, Source};
+use model::{CopyRole, Mebibytes, Millis, Snapshot};
 
 /// What to do to one instance or volume. The particulars of an instance (spec, placement) are in
 /// the assignment under its id.
@@ -40,6 +40,31 @@ pub enum Action {
     Kill {
         instance: InstanceId,
     },
+    /// Stop every process of the instance where it is, and check that they are: its first process
+    /// is in the frozen group. Without that an empty group passes for frozen.
+    Freeze {
+        instance: InstanceId,
+    },
+    /// SIGKILL to every process of the frozen instance, until none is without it. They die when
+    /// they are thawed, if not before: nothing answers from the old copy any more.
+    KillAll {
+        instance: InstanceId,
+    },
+    /// Let go what was killed while it was frozen. Done when it has ended.
+    Release {
+        instance: InstanceId,
+    },
+    /// Let the frozen instance run on.
+    Thaw {
+        instance: InstanceId,
+    },
+    /// Run the app's move hook in the instance, with a timeout. That it fails is noted and stops
+    /// no move.
+    RunHook {
+        instance: InstanceId,
+        volume: VolumeId,
+        snapshot: Snapshot,
+    },
     /// Remove what is left: network, root filesystem, directory. Repeating it is harmless.
     Remove {
         instance: InstanceId,
@@ -51,8 +76,8 @@ pub enum Action {
         role: RoleFile,
         size: Mebibytes,
     },
-    /// Write this role file over an older generation's.
-    AdoptVolume {
+    /// Write this role file in place of the one there is.
+    PersistRole {
         volume: VolumeId,
         role: RoleFile,
     },
@@ -64,6 +89,49 @@ pub enum Action {
     },
     CloseVolume {
         volume: VolumeId,
+    },
+    /// Write back what the filesystem of the volume still has in memory, so that the freeze need
+    /// not wait for it.
+    SyncVolume {
+        volume: VolumeId,
+        snapshot: Snapshot,
+    },
+    /// Check that nothing can write the sealed volume: its instances are over or frozen, and no
+    /// other process has it in its mount namespace.
+    CheckStill {
+        volume: VolumeId,
+        snapshot: Snapshot,
+    },
+    /// Make a read-only snapshot of the live copy; one that is there stays as it is.
+    Snapshot {
+        volume: VolumeId,
+        snapshot: Snapshot,
+    },
+    /// Ask the source for what leads from `base` to the snapshot, receive it into a directory of
+    /// this attempt's own, and verify it. It is not on disk yet, whatever it looks like.
+    Receive {
+        volume: VolumeId,
+        generation: Generation,
+        from: Source,
+        snapshot: Snapshot,
+        base: Option<Snapshot>,
+        size: Mebibytes,
+    },
+    /// Have what was received on disk.
+    SyncReceived {
+        volume: VolumeId,
+        snapshot: Snapshot,
+    },
+    /// Make the live copy from the landed snapshot, in place of an older one, and set its limit.
+    Promote {
+        volume: VolumeId,
+        snapshot: Snapshot,
+        size: Mebibytes,
+    },
+    /// Delete a snapshot that no move needs as its base any more.
+    DropSnapshot {
+        volume: VolumeId,
+        snapshot: Snapshot,
     },
     /// Destroy every copy of this and earlier generations, the role file last.
     DestroyVolume {
@@ -82,11 +150,23 @@ impl Action {
             | Self::Start { instance }
             | Self::Stop { instance, .. }
             | Self::Kill { instance }
+            | Self::Freeze { instance }
+            | Self::KillAll { instance }
+            | Self::Release { instance }
+            | Self::Thaw { instance }
             | Self::Remove { instance } => Subject::Instance(*instance),
             Self::MakeVolume { volume, .. }
-            | Self::AdoptVolume { volume, .. }
+            | Self::PersistRole { volume, .. }
             | Self::OpenVolume { volume, .. }
             | Self::CloseVolume { volume }
+            | Self::RunHook { volume, .. }
+            | Self::SyncVolume { volume, .. }
+            | Self::CheckStill { volume, .. }
+            | Self::Snapshot { volume, .. }
+            | Self::Receive { volume, .. }
+            | Self::SyncReceived { volume, .. }
+            | Self::Promote { volume, .. }
+            | Self::DropSnapshot { volume, .. }
             | Self::DestroyVolume { volume, .. } => Subject::Volume(volume.clone()),
         }
     }
@@ -103,7 +183,18 @@ impl Action {
             Self::Kill { .. } => "killing",
             Self::Remove { .. } => "removing",
             Self::MakeVolume { .. } => "making the volume",
-            Self::AdoptVolume { .. } => "taking the volume over",
+            Self::Freeze { .. } => "freezing",
+            Self::KillAll { .. } | Self::Release { .. } => "killing",
+            Self::Thaw { .. } => "thawing",
+            Self::RunHook { .. } => "running the move hook",
+            Self::PersistRole { .. } => "noting the volume's role",
+            Self::SyncVolume { .. } => "writing the volume back",
+            Self::CheckStill { .. } => "checking that nothing writes the volume",
+            Self::Snapshot { .. } => "taking a snapshot",
+            Self::Receive { .. } => "receiving the volume",
+            Self::SyncReceived { .. } => "writing what was received to disk",
+            Self::Promote { .. } => "making what landed live",
+            Self::DropSnapshot { .. } => "deleting a snapshot",
             Self::OpenVolume { .. } => "opening the volume",
             Self::CloseVolume { .. } => "closing the volume",
             Self::DestroyVolume { .. } => "destroying the volume",
@@ -120,11 +211,25 @@ impl Action {
             | Self::Create { .. }
             | Self::Start { .. }
             | Self::MakeVolume { .. }
-            | Self::AdoptVolume { .. }
-            | Self::OpenVolume { .. } => true,
+            | Self::OpenVolume { .. }
+            | Self::Receive { .. }
+            | Self::Promote { .. }
+            | Self::Thaw { .. } => true,
+            // What was handed over is given up without being told again; to begin to seal
+            // without a master would be an outage without an end.
+            Self::PersistRole { role, .. } => role.role != CopyRole::Kept,
             Self::Stop { .. }
             | Self::Kill { .. }
             | Self::Remove { .. }
+            | Self::Freeze { .. }
+            | Self::KillAll { .. }
+            | Self::Release { .. }
+            | Self::RunHook { .. }
+            | Self::SyncVolume { .. }
+            | Self::CheckStill { .. }
+            | Self::Snapshot { .. }
+            | Self::SyncReceived { .. }
+            | Self::DropSnapshot { .. }
             | Self::CloseVolume { .. }
             | Self::DestroyVolume { .. } => false,
         }

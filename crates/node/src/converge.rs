@@ -6,6 +6,12 @@
 //!    climbing needs this session's assignment │ stop, kill, remove do not
 //! ```
 //!
+//! A move's source adds a way down that can be taken back, and its target waits at *attached*:
+//!
+//! ```text
+//! running ── sealed: signal, else freeze ──▶ frozen ── Unseal ──▶ thawed
+//!                                              └── handed over ──▶ killed, then released
+//! ```
 //! *Guarantees.* At most one action for one subject; none for a subject in flight. An instance
 //! that has ended, or whose machine has booted since, is never started. Without a session
 //! nothing climbs and what runs is kept, save what was already told to stop. An assigned
@@ -22,7 +28,7 @@ use model::volume::{CopyRole, RoleFile, VolumeOrder};
 use model::{Assigned, Assignment, Millis, Time};
 
 use crate::action::Action;
-use crate::observed::{Local, Observed, Stage};
+use crate::observed::{Local, LocalVolume, Observed, Stage};
 use crate::volume;
 
 /// The next action of every subject that needs one, volumes first.
@@ -70,17 +76,15 @@ pub fn waits_for<'a>(
     observed: &Observed,
 ) -> Option<&'a VolumeId> {
     assigned.spec.volumes().map(|(id, _)| id).find(|id| {
-        let Some(VolumeOrder::Live { generation, .. }) = assignment.volumes.get(*id) else {
+        let order = assignment.volumes.get(*id);
+        let Some(generation) = order.and_then(VolumeOrder::usable) else {
             return true;
         };
-        let ready = RoleFile {
-            generation: *generation,
-            role: CopyRole::Live,
-        };
+        let ready = |file: &RoleFile| file.role == CopyRole::Live && file.generation == generation;
         !observed
             .volumes
             .get(*id)
-            .is_some_and(|local| local.open && local.file == Some(ready))
+            .is_some_and(|local| local.open && local.file.as_ref().is_some_and(ready))
     })
 }
 
@@ -129,14 +133,93 @@ fn instance_action(
     match assignment.instances.get(&id) {
         // An agent that lost its assignment must not take what runs for unwanted.
         None if !observed.link.is_assigned() => None,
-        None => descend(id, None, local, now),
-        Some(assigned) if assigned.goal.is_stop() => descend(id, Some(assigned), local, now),
-        Some(assigned) => match climb(id, assigned, &local.stage)? {
-            Action::Create { .. } if assigned.goal == Goal::Prepare => None,
-            Action::Create { .. } if waits_for(assigned, assignment, observed).is_some() => None,
-            action => Some(action),
-        },
+        None => descend(id, None, local, Seal::None, now),
+        Some(assigned) => {
+            let seal = seal(assigned, assignment, observed);
+            if assigned.goal.is_stop() {
+                return descend(id, Some(assigned), local, seal, now);
+            }
+            let waits = waits_for(assigned, assignment, observed).is_some();
+            stand(id, local, seal, waits).unwrap_or_else(|| {
+                climb(id, assigned, &local.stage).filter(|action| match action {
+                    Action::Create { .. } => assigned.goal == Goal::Run && !waits,
+                    Action::Start { .. } => !waits,
+                    _ => true,
+                })
+            })
+        }
     }
+}
+
+/// How far an instance's volumes are with being sealed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seal {
+    /// No order says so.
+    None,
+    /// The role is not on disk yet, so that nothing may be stopped for it.
+    Ordered,
+    Persisted,
+}
+
+fn seal(assigned: &Assigned, assignment: &Assignment, observed: &Observed) -> Seal {
+    let mut seal = Seal::None;
+    for (id, _) in assigned.spec.volumes() {
+        let Some(VolumeOrder::Seal { snapshot, .. }) = assignment.volumes.get(id) else {
+            continue;
+        };
+        let persisted = observed.volumes.get(id).is_some_and(|local| {
+            let sealed = |file: &RoleFile| {
+                file.role == CopyRole::Sealed && file.movement == Some(snapshot.movement)
+            };
+            local.file.as_ref().is_some_and(sealed)
+                && (local.flushed == Some(*snapshot) || local.snapshots.contains(snapshot))
+        });
+        seal = match (seal, persisted) {
+            (Seal::Ordered, _) | (_, false) => Seal::Ordered,
+            (Seal::None | Seal::Persisted, true) => Seal::Persisted,
+        };
+    }
+    seal
+}
+
+/// What a seal, or its end, asks of an instance that is to run. The outer `None`: nothing.
+fn stand(instance: InstanceId, local: &Local, seal: Seal, waits: bool) -> Option<Option<Action>> {
+    match (&local.stage, seal) {
+        (Stage::Created { .. }, Seal::Persisted) => Some(Some(Action::Kill { instance })),
+        (Stage::Created { .. }, Seal::Ordered) => Some(None),
+        (Stage::Running { .. }, _) if local.killed => Some(Some(Action::Release { instance })),
+        (Stage::Running { .. }, Seal::Persisted) if !local.frozen => {
+            Some(Some(Action::Freeze { instance }))
+        }
+        // Only the leader's word, that the volumes are live here again, thaws.
+        (Stage::Running { .. }, Seal::None) if local.frozen && !waits => {
+            Some(Some(Action::Thaw { instance }))
+        }
+        (Stage::Running { .. }, _) => Some(None),
+        _ => None,
+    }
+}
+
+/// Whether an instance has everything but its process.
+pub(crate) fn is_prepared(assigned: &Assigned, stage: &Stage) -> bool {
+    let next = climb(InstanceId::default(), assigned, stage);
+    matches!(next, Some(Action::Create { .. }))
+}
+
+/// Whether its volumes are being sealed, or are: its checks rest, and no command is run in it.
+pub fn is_sealed(assigned: &Assigned, assignment: &Assignment, observed: &Observed) -> bool {
+    let sealed = |file: &RoleFile| file.role == CopyRole::Sealed;
+    let of_it = |id: &VolumeId| {
+        observed
+            .volumes
+            .get(id)
+            .and_then(|local| local.file.as_ref())
+    };
+    seal(assigned, assignment, observed) != Seal::None
+        || assigned
+            .spec
+            .volumes()
+            .any(|(id, _)| of_it(id).is_some_and(sealed))
 }
 
 /// The next step towards running.
@@ -158,13 +241,24 @@ fn descend(
     instance: InstanceId,
     assigned: Option<&Assigned>,
     local: &Local,
+    seal: Seal,
     now: Time,
 ) -> Option<Action> {
     match &local.stage {
         Stage::Created { .. } => Some(Action::Kill { instance }),
+        Stage::Running { .. } if local.frozen => match (local.killed, seal) {
+            (true, _) => Some(Action::Release { instance }),
+            // It may yet be wanted again, and answers nobody.
+            (false, Seal::Ordered | Seal::Persisted) => None,
+            (false, Seal::None) => Some(Action::KillAll { instance }),
+        },
+        Stage::Running { .. } if seal == Seal::Ordered && is_moving(assigned) => None,
         Stage::Running { .. } => {
             let grace = grace(assigned);
             match local.stopping {
+                Some(sent) if seal == Seal::Persisted => {
+                    (sent + grace <= now).then_some(Action::Freeze { instance })
+                }
                 _ if grace == Millis(0) => Some(Action::Kill { instance }),
                 None => Some(Action::Stop { instance, grace }),
                 Some(sent) if sent + grace <= now => Some(Action::Kill { instance }),
@@ -178,6 +272,17 @@ fn descend(
         }
         Stage::Removed(_) => None,
     }
+}
+
+fn is_moving(assigned: Option<&Assigned>) -> bool {
+    let goal = assigned.map(|assigned| assigned.goal);
+    matches!(
+        goal,
+        Some(Goal::Stop {
+            cause: StopCause::Moving,
+            ..
+        })
+    )
 }
 
 /// How long an instance has between the stop signal and SIGKILL.
@@ -194,7 +299,8 @@ fn grace(assigned: Option<&Assigned>) -> Millis {
 }
 
 fn volume_action(id: &VolumeId, assignment: &Assignment, observed: &Observed) -> Option<Action> {
-    let local = observed.volumes.get(id).copied().unwrap_or_default();
+    let none = LocalVolume::default();
+    let local = observed.volumes.get(id).unwrap_or(&none);
     let uses = |assigned: &Assigned| assigned.spec.volumes().any(|(volume, _)| volume == id);
     let use_of_it = volume::Use {
         wanted: assignment
@@ -208,6 +314,14 @@ fn volume_action(id: &VolumeId, assignment: &Assignment, observed: &Observed) ->
             matches!(&flight.action, Action::Create { instance }
                 if assignment.instances.get(instance).is_none_or(uses))
         }),
+        awake: observed.instances.iter().any(|(instance, local)| {
+            local.stage.is_alive()
+                && !local.frozen
+                && assignment.instances.get(instance).is_none_or(uses)
+        }) || observed.in_flight.values().any(|flight| {
+            matches!(&flight.action, Action::Create { instance } | Action::Thaw { instance }
+                if assignment.instances.get(instance).is_none_or(uses))
+        }),
     };
     let act = |step| match step {
         volume::Step::Make { role, size } => Action::MakeVolume {
@@ -215,9 +329,59 @@ fn volume_action(id: &VolumeId, assignment: &Assignment, observed: &Observed) ->
             role,
             size,
         },
-        volume::Step::Adopt(role) => Action::AdoptVolume {
+        volume::Step::Persist(role) => Action::PersistRole {
             volume: id.clone(),
             role,
+        },
+        volume::Step::Hook(snapshot) => match hooked(id, assignment, observed) {
+            Some(instance) => Action::RunHook {
+                instance,
+                volume: id.clone(),
+                snapshot,
+            },
+            None => Action::Snapshot {
+                volume: id.clone(),
+                snapshot,
+            },
+        },
+        volume::Step::Flush(snapshot) => Action::SyncVolume {
+            volume: id.clone(),
+            snapshot,
+        },
+        volume::Step::CheckStill(snapshot) => Action::CheckStill {
+            volume: id.clone(),
+            snapshot,
+        },
+        volume::Step::Snapshot(snapshot) => Action::Snapshot {
+            volume: id.clone(),
+            snapshot,
+        },
+        volume::Step::Receive {
+            generation,
+            from,
+            snapshot,
+            base,
+            size,
+        } => Action::Receive {
+            volume: id.clone(),
+            generation,
+            from,
+            snapshot,
+            base,
+            size,
+        },
+        volume::Step::SyncReceived(snapshot) => Action::SyncReceived {
+            volume: id.clone(),
+            snapshot,
+        },
+        volume::Step::Promote { snapshot, size } => Action::Promote {
+            volume: id.clone(),
+            snapshot,
+            size,
+        },
+        volume::Step::Drop(snapshot) => Action::DropSnapshot {
+            volume: id.clone(),
+            snapshot,
         },
         volume::Step::Open { generation, size } => Action::OpenVolume {
             volume: id.clone(),
@@ -236,6 +400,19 @@ fn volume_action(id: &VolumeId, assignment: &Assignment, observed: &Observed) ->
         None => (local.open && !use_of_it.held && observed.link.is_assigned())
             .then(|| act(volume::Step::Close)),
     }
+}
+
+/// The running instance whose hook comes before a snapshot of the volume.
+fn hooked(id: &VolumeId, assignment: &Assignment, observed: &Observed) -> Option<InstanceId> {
+    let mut running = observed
+        .instances
+        .iter()
+        .filter(|(_, local)| matches!(local.stage, Stage::Running { .. }) && !local.frozen);
+    let has = |assigned: &Assigned| {
+        assigned.spec.move_hook().is_some() && assigned.spec.volumes().any(|(v, _)| v == id)
+    };
+    let found = running.find(|(id, _)| assignment.instances.get(id).is_some_and(has));
+    found.map(|(id, _)| *id)
 }
 
 #[cfg(test)]

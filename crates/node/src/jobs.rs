@@ -1,13 +1,16 @@
 //! What the agent keeps true all the time, as opposed to actions, which end: which ports are
-//! published and which instances are checked. The whole of each, after every change.
+//! published, which instances are checked, which streams of volumes may be asked for. The whole of each, after every change.
 
 use std::net::Ipv4Addr;
 
-use model::Assignment;
-use model::ids::InstanceId;
+use model::ids::{Generation, InstanceId, NodeId, VolumeId};
 use model::spec::{HealthCheck, Protocol};
+use model::volume::VolumeOrder;
+use model::{Assignment, Snapshot};
 
+use crate::converge::is_sealed;
 use crate::observed::{Observed, Stage};
+use crate::volume;
 
 /// One port of this node that leads to an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +29,36 @@ pub struct Checked<'a> {
     pub instance: InstanceId,
     pub since: model::Time,
     pub checks: &'a [HealthCheck],
+}
+
+/// A stream that another node may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offered<'a> {
+    pub volume: &'a VolumeId,
+    pub to: NodeId,
+    pub generation: Generation,
+    pub snapshot: Snapshot,
+    pub base: Option<Snapshot>,
+}
+
+/// Every stream that the leader has ordered and that is ready to be given. Nothing else is
+/// given to anybody.
+pub fn offered<'a>(assignment: &'a Assignment, observed: &Observed) -> Vec<Offered<'a>> {
+    let orders = assignment.volumes.iter();
+    let offers = orders.filter_map(|(id, order)| {
+        let (VolumeOrder::Seed { to, .. } | VolumeOrder::Seal { to, .. }) = order else {
+            return None;
+        };
+        let (snapshot, base) = volume::offered(order, observed.volumes.get(id)?)?;
+        Some(Offered {
+            volume: id,
+            to: *to,
+            generation: order.generation(),
+            snapshot,
+            base,
+        })
+    });
+    offers.collect()
 }
 
 /// Ports of every assigned instance that has a process; those on the node's own network need
@@ -58,13 +91,15 @@ pub fn checked<'a>(assignment: &'a Assignment, observed: &Observed) -> Vec<Check
     observed
         .instances
         .iter()
-        .filter(|(_, local)| local.stopping.is_none())
+        .filter(|(_, local)| local.stopping.is_none() && !local.frozen)
         .filter_map(|(id, local)| match local.stage {
             Stage::Running { since, .. } => Some((*id, since, assignment.instances.get(id)?)),
             _ => None,
         })
         .filter(|(.., assigned)| {
-            !assigned.goal.is_stop() && !assigned.spec.health_checks.is_empty()
+            !assigned.goal.is_stop()
+                && !assigned.spec.health_checks.is_empty()
+                && !is_sealed(assigned, assignment, observed)
         })
         .map(|(instance, since, assigned)| Checked {
             instance,

@@ -10,8 +10,8 @@ use model::volume::VolumeOrder;
 use model::{Assignment, InstanceLevel, Level, VolumeLevel};
 
 use crate::action::Action;
-use crate::converge::waits_for;
-use crate::observed::{Local, Observed, Stage};
+use crate::converge::{is_prepared, waits_for};
+use crate::observed::{Failure, Local, LocalVolume, Observed, Stage};
 use crate::volume;
 
 /// The level of every instance and volume that there is anything to say of.
@@ -46,7 +46,9 @@ pub fn of_instance(
     let subject = Subject::Instance(id);
     let flight = observed.in_flight.get(&subject).map(|f| &f.action);
     let failure = observed.failures.get(&subject);
-    let rung = rung(local, flight, failure.map(|f| &f.action));
+    let assigned = assignment.instances.get(&id);
+    let prepared = assigned.is_some_and(|assigned| is_prepared(assigned, &local.stage));
+    let rung = rung(local, flight, failure.map(|f| &f.action), prepared);
     let mut level = InstanceLevel {
         rung,
         health: Health::Unknown,
@@ -66,14 +68,13 @@ pub fn of_instance(
     (rung > Rung::Placed || level.detail.is_some()).then_some(level)
 }
 
-fn rung(local: &Local, flight: Option<&Action>, failed: Option<&Action>) -> Rung {
+fn rung(local: &Local, flight: Option<&Action>, failed: Option<&Action>, prepared: bool) -> Rung {
     let doing = |is: fn(&Action) -> bool| flight.is_some_and(is) || failed.is_some_and(is);
     let is_down = |a: &Action| matches!(a, Action::Stop { .. } | Action::Kill { .. });
-    let is_create = |a: &Action| matches!(a, Action::Create { .. });
     match &local.stage {
         Stage::Nothing if doing(Action::climbs) => Rung::Preparing,
         Stage::Nothing => Rung::Placed,
-        Stage::Pulled | Stage::Rooted | Stage::Attached if doing(is_create) => Rung::Starting,
+        Stage::Rooted | Stage::Attached if prepared => Rung::Starting,
         Stage::Pulled | Stage::Rooted | Stage::Attached => Rung::Preparing,
         Stage::Created { .. } | Stage::Running { .. }
             if local.stopping.is_some() || doing(is_down) =>
@@ -108,8 +109,13 @@ fn waiting(
     let assigned = assignment.instances.get(&id)?;
     match assigned.goal {
         model::Goal::Prepare => Some("prepared".to_owned()),
-        model::Goal::Run => waits_for(assigned, assignment, observed)
-            .map(|volume| format!("waiting for volume {volume}")),
+        model::Goal::Run => {
+            let volume = waits_for(assigned, assignment, observed)?;
+            Some(match trouble(volume, assignment, observed) {
+                Some(why) => format!("waiting for volume {volume}: {why}"),
+                None => format!("waiting for volume {volume}"),
+            })
+        }
         model::Goal::Stop { .. } => None,
     }
 }
@@ -121,31 +127,55 @@ pub fn of_volume(
     observed: &Observed,
 ) -> Option<VolumeLevel> {
     let order = assignment.volumes.get(id);
-    let local = observed.volumes.get(id).copied().unwrap_or_default();
-    let failure = observed.failures.get(&Subject::Volume(id.clone()));
-    let refusal = order.and_then(|order| volume::judge(order, local, volume::Use::default()).err());
-    let trouble = failure
-        .map(|failure| failure.why.clone())
-        .or_else(|| refusal.map(|refusal| refusal.to_string()));
+    let none = LocalVolume::default();
+    let local = observed.volumes.get(id).unwrap_or(&none);
+    let trouble = trouble(id, assignment, observed);
     match (local.file, order) {
         (Some(file), _) => Some(VolumeLevel {
             role: Some(file.role),
             generation: file.generation,
+            movement: file.movement,
+            last: file.last,
+            snapshots: local.snapshots.clone(),
+            took: local.took,
             trouble,
         }),
         // That nothing is left is the answer to a removal, under the removal's generation.
-        (None, Some(VolumeOrder::Remove { generation })) => Some(VolumeLevel {
-            role: None,
-            generation: *generation,
-            trouble,
-        }),
-        (None, Some(VolumeOrder::Live { generation, .. })) => {
-            trouble.is_some().then_some(VolumeLevel {
-                role: None,
+        (None, Some(VolumeOrder::Remove { generation } | VolumeOrder::Discard { generation })) => {
+            Some(VolumeLevel {
                 generation: *generation,
                 trouble,
+                ..VolumeLevel::default()
             })
         }
+        (None, Some(order)) => trouble.is_some().then(|| VolumeLevel {
+            generation: order.generation(),
+            trouble,
+            ..VolumeLevel::default()
+        }),
         (None, None) => None,
     }
+}
+
+/// A stream that breaks is asked for again; only the third time it is worth giving up a move.
+fn is_trouble(failure: &Failure) -> bool {
+    let receiving = matches!(
+        failure.action,
+        Action::Receive { .. } | Action::SyncReceived { .. }
+    );
+    !receiving || failure.times >= 3
+}
+
+/// What keeps a volume from being as ordered: the last failure, else why the order is refused.
+fn trouble(id: &VolumeId, assignment: &Assignment, observed: &Observed) -> Option<String> {
+    let failure = observed.failures.get(&Subject::Volume(id.clone()));
+    let failure = failure.filter(|failure| is_trouble(failure));
+    let failure = failure.map(|failure| failure.why.clone());
+    failure.or_else(|| {
+        let none = LocalVolume::default();
+        let local = observed.volumes.get(id).unwrap_or(&none);
+        let order = assignment.volumes.get(id)?;
+        let refusal = volume::judge(order, local, volume::Use::default()).err()?;
+        Some(refusal.to_string())
+    })
 }

@@ -8,7 +8,7 @@ use model::ids::{Epoch, InstanceId, Revision, VolumeId};
 use model::instance::{Exit, ExitStatus, Health};
 use model::sighting::Subject;
 use model::volume::RoleFile;
-use model::{Assignment, Time};
+use model::{Assignment, Millis, Snapshot, Time};
 
 use crate::action::Action;
 
@@ -48,6 +48,10 @@ pub struct Local {
     pub health: Health,
     /// When the stop signal was sent.
     pub stopping: Option<Time>,
+    /// Its processes are stopped where they are; the kernel says so.
+    pub frozen: bool,
+    /// Every process has SIGKILL coming.
+    pub killed: bool,
     /// The master has acknowledged the newest level ([`crate::Outbox::is_settled`]).
     pub reported: bool,
 }
@@ -84,12 +88,27 @@ impl Stage {
 }
 
 /// One volume's copy on this node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalVolume {
     /// `None`: no copy.
     pub file: Option<RoleFile>,
     /// Mounted.
     pub open: bool,
+    /// There is a live subvolume. Only for what was promoted: which landed snapshot it was made
+    /// of, so that a promotion that was cut off is done again from its start.
+    pub promoted: Option<Snapshot>,
+    /// Made here, or received, verified and synced.
+    pub snapshots: BTreeSet<Snapshot>,
+    /// Received and verified, not synced.
+    pub received: Option<Snapshot>,
+    /// How long the newest of `snapshots` took to receive.
+    pub took: Option<Millis>,
+    /// For which snapshot the hook has run.
+    pub hooked: Option<Snapshot>,
+    /// For which seal the volume was written back.
+    pub flushed: Option<Snapshot>,
+    /// For which seal it was checked that nothing can write it.
+    pub still: Option<Snapshot>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,13 +1,22 @@
-//! What a node may do with its copy of a volume, from the order and the role file alone. Volumes
-//! at rest only: sealing, landing and resuming belong to a move.
+//! What a node may do with its copy of a volume, from the order and the role file alone.
 //!
+//! ```text
+//!            Seal                        Keep
+//!  live ────────────▶ sealed ────────────────────────▶ kept
+//!   ▲ ◀───────────────┘ Unseal                           │ Land, of a later move
+//!   │        Land           snapshot synced       ◀──────┘
+//!  none ─────────────▶ landing ────────▶ landed ── Promote ──▶ live, one generation higher
+//! ```
 //! The role file holds the highest generation this node has obeyed; an order of an older one is
-//! refused with it. A copy becomes `live` only here, on the leader's word; one that is `sealed`
-//! or was received in a move never becomes so by an order about a volume at rest.
+//! refused with it. The more cautious role is on disk before the act that needs it; the less
+//! cautious one only on the leader's word: a copy becomes `live` by `Unseal` of the move that
+//! sealed it, or by `Promote` of the snapshot that landed, and a repeated order changes nothing.
 
-use model::Mebibytes;
-use model::ids::Generation;
-use model::volume::{CopyRole, RoleFile, VolumeOrder};
+use std::collections::BTreeSet;
+
+use model::ids::{Generation, MoveId};
+use model::volume::{CopyRole, RoleFile, Source, VolumeOrder};
+use model::{Mebibytes, Snapshot};
 
 use crate::observed::LocalVolume;
 
@@ -17,7 +26,7 @@ pub enum Step {
         role: RoleFile,
         size: Mebibytes,
     },
-    Adopt(RoleFile),
+    Persist(RoleFile),
     Open {
         generation: Generation,
         size: Mebibytes,
@@ -26,6 +35,24 @@ pub enum Step {
     Destroy {
         generation: Generation,
     },
+    /// The hook, if an instance runs that has one.
+    Hook(Snapshot),
+    Flush(Snapshot),
+    CheckStill(Snapshot),
+    Snapshot(Snapshot),
+    Receive {
+        generation: Generation,
+        from: Source,
+        snapshot: Snapshot,
+        base: Option<Snapshot>,
+        size: Mebibytes,
+    },
+    SyncReceived(Snapshot),
+    Promote {
+        snapshot: Snapshot,
+        size: Mebibytes,
+    },
+    Drop(Snapshot),
 }
 
 /// Who on this node has to do with the volume.
@@ -35,6 +62,8 @@ pub struct Use {
     pub wanted: bool,
     /// A process has it mounted, or may have.
     pub held: bool,
+    /// Such a process is not frozen.
+    pub awake: bool,
 }
 
 /// Why an order is not carried out.
@@ -49,11 +78,17 @@ pub enum Refusal {
     NoCopy,
     #[error("this node's copy is {0:?}, which only a move or a recovery makes live")]
     NotLive(CopyRole),
+    #[error("this node's copy is {0:?}, and the order is for another")]
+    OtherRole(CopyRole),
+    #[error("this node has obeyed that {0} is over")]
+    MoveOver(MoveId),
 }
 
+type Verdict = Result<Option<Step>, Refusal>;
+
 /// The next step towards `order`; `None` when there is nothing to do (now).
-pub fn judge(order: &VolumeOrder, local: LocalVolume, by: Use) -> Result<Option<Step>, Refusal> {
-    let (VolumeOrder::Live { generation, .. } | VolumeOrder::Remove { generation }) = *order;
+pub fn judge(order: &VolumeOrder, local: &LocalVolume, by: Use) -> Verdict {
+    let generation = order.generation();
     if let Some(file) = local.file.filter(|file| file.generation > generation) {
         return Err(Refusal::Older {
             ordered: generation,
@@ -61,12 +96,36 @@ pub fn judge(order: &VolumeOrder, local: LocalVolume, by: Use) -> Result<Option<
         });
     }
     match *order {
-        VolumeOrder::Live { size, fresh, .. } => live(generation, size, fresh, local, by),
-        VolumeOrder::Remove { .. } => Ok(match (by.held, local.open, local.file) {
-            (true, _, _) | (false, false, None) => None,
-            (false, true, _) => Some(Step::Close),
-            (false, false, Some(_)) => Some(Step::Destroy { generation }),
-        }),
+        VolumeOrder::Live { size, fresh, .. } => {
+            let step = live(generation, size, fresh, local, by)?;
+            Ok(step.or_else(|| surplus(local)))
+        }
+        VolumeOrder::Remove { .. } => Ok(destroy(generation, local, by)),
+        VolumeOrder::Seed {
+            size,
+            snapshot,
+            hook,
+            ..
+        } => {
+            let step = live(generation, size, false, local, by)?;
+            Ok(step.or_else(|| seed(snapshot, hook, local)))
+        }
+        VolumeOrder::Seal { snapshot, .. } => seal(generation, snapshot, local, by),
+        VolumeOrder::Unseal { size, movement, .. } => unseal(generation, size, movement, local, by),
+        VolumeOrder::Keep { movement, .. } => keep(generation, movement, local, by),
+        VolumeOrder::Land { .. } => land(order, local, by),
+        VolumeOrder::Promote {
+            size,
+            movement,
+            snapshot,
+            ..
+        } => promote(generation, size, (movement, snapshot), local, by),
+        VolumeOrder::Discard { .. } => match local.file.map(|file| file.role) {
+            None | Some(CopyRole::Landing | CopyRole::Landed | CopyRole::Kept) => {
+                Ok(destroy(generation, local, by))
+            }
+            Some(role) => Err(Refusal::OtherRole(role)),
+        },
     }
 }
 
@@ -74,119 +133,205 @@ fn live(
     generation: Generation,
     size: Mebibytes,
     fresh: bool,
-    local: LocalVolume,
+    local: &LocalVolume,
     by: Use,
-) -> Result<Option<Step>, Refusal> {
-    let role = RoleFile {
-        generation,
-        role: CopyRole::Live,
-    };
+) -> Verdict {
     match local.file {
-        None if fresh => Ok(Some(Step::Make { role, size })),
+        None if fresh => Ok(Some(Step::Make {
+            role: RoleFile::live(generation),
+            size,
+        })),
         None => Err(Refusal::NoCopy),
         Some(file) if file.role != CopyRole::Live => Err(Refusal::NotLive(file.role)),
-        Some(file) if file.generation < generation => Ok(Some(Step::Adopt(role))),
+        Some(file) if file.generation < generation => {
+            Ok(Some(Step::Persist(RoleFile { generation, ..file })))
+        }
         Some(_) if by.wanted && !local.open => Ok(Some(Step::Open { generation, size })),
         Some(_) => Ok(None),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SIZE: Mebibytes = Mebibytes::whole(64);
-
-    fn order(generation: u64, fresh: bool) -> VolumeOrder {
-        VolumeOrder::Live {
-            generation: Generation(generation),
-            size: SIZE,
-            fresh,
-        }
-    }
-
-    fn copy(generation: u64, role: CopyRole, open: bool) -> LocalVolume {
-        let generation = Generation(generation);
-        LocalVolume {
-            file: Some(RoleFile { generation, role }),
-            open,
-        }
-    }
-
-    const WANTED: Use = Use {
-        wanted: true,
-        held: false,
-    };
-
-    #[test]
-    fn a_fresh_volume_is_made_then_opened_then_left_alone() {
-        let role = RoleFile {
-            generation: Generation(1),
-            role: CopyRole::Live,
-        };
-        let make = Step::Make { role, size: SIZE };
-        let open = Step::Open {
-            generation: Generation(1),
-            size: SIZE,
-        };
-        let next = |local| judge(&order(1, true), local, WANTED);
-        assert_eq!(next(LocalVolume::default()), Ok(Some(make)));
-        assert_eq!(next(copy(1, CopyRole::Live, false)), Ok(Some(open)));
-        assert_eq!(next(copy(1, CopyRole::Live, true)), Ok(None));
-    }
-
-    #[test]
-    fn an_order_of_an_older_generation_is_refused_whatever_it_says() {
-        let known = copy(3, CopyRole::Live, false);
-        let older = Err(Refusal::Older {
-            ordered: Generation(2),
-            known: Generation(3),
-        });
-        let remove = VolumeOrder::Remove {
-            generation: Generation(2),
-        };
-        assert_eq!(judge(&order(2, false), known, WANTED), older);
-        assert_eq!(judge(&remove, known, Use::default()), older);
-    }
-
-    #[test]
-    fn what_a_move_left_is_never_opened_by_an_order_at_rest() {
-        for role in [
-            CopyRole::Sealed,
-            CopyRole::Landing,
-            CopyRole::Landed,
-            CopyRole::Kept,
-            CopyRole::Aside,
-        ] {
-            let verdict = judge(&order(9, true), copy(3, role, false), WANTED);
-            assert_eq!(verdict, Err(Refusal::NotLive(role)));
-        }
-    }
-
-    #[test]
-    fn a_lost_copy_is_reported_and_not_replaced_by_an_empty_one() {
-        let verdict = judge(&order(2, false), LocalVolume::default(), WANTED);
-        assert_eq!(verdict, Err(Refusal::NoCopy));
-    }
-
-    #[test]
-    fn a_volume_is_destroyed_only_when_nothing_holds_it() {
-        let remove = VolumeOrder::Remove {
-            generation: Generation(3),
-        };
-        let held = Use {
-            wanted: false,
-            held: true,
-        };
-        let open = copy(2, CopyRole::Live, true);
-        assert_eq!(judge(&remove, open, held), Ok(None));
-        assert_eq!(judge(&remove, open, Use::default()), Ok(Some(Step::Close)));
-        let closed = copy(2, CopyRole::Live, false);
-        let destroy = Step::Destroy {
-            generation: Generation(3),
-        };
-        assert_eq!(judge(&remove, closed, Use::default()), Ok(Some(destroy)));
-        let gone = LocalVolume::default();
-        assert_eq!(judge(&remove, gone, Use::default()), Ok(None));
+fn destroy(generation: Generation, local: &LocalVolume, by: Use) -> Option<Step> {
+    match (by.held, local.open, local.file) {
+        (true, _, _) | (false, false, None) => None,
+        (false, true, _) => Some(Step::Close),
+        (false, false, Some(_)) => Some(Step::Destroy { generation }),
     }
 }
+
+/// Between moves only the newest snapshot is kept, as the base of the next.
+fn surplus(local: &LocalVolume) -> Option<Step> {
+    let newest = local.snapshots.last()?;
+    let oldest = local.snapshots.first().filter(|oldest| *oldest != newest);
+    oldest.map(|oldest| Step::Drop(*oldest))
+}
+
+fn seed(snapshot: Snapshot, hook: bool, local: &LocalVolume) -> Option<Step> {
+    match local.snapshots.contains(&snapshot) {
+        true => None,
+        false if hook && local.hooked != Some(snapshot) => Some(Step::Hook(snapshot)),
+        false => Some(Step::Snapshot(snapshot)),
+    }
+}
+
+fn seal(generation: Generation, snapshot: Snapshot, local: &LocalVolume, by: Use) -> Verdict {
+    let file = local.file.ok_or(Refusal::NoCopy)?;
+    let movement = Some(snapshot.movement);
+    match file.role {
+        // The word that this move is over was obeyed; nothing takes that back.
+        CopyRole::Live if file.movement == movement => Err(Refusal::MoveOver(snapshot.movement)),
+        CopyRole::Live => Ok(Some(Step::Persist(RoleFile {
+            generation,
+            role: CopyRole::Sealed,
+            movement,
+            last: None,
+        }))),
+        CopyRole::Sealed if file.movement == movement => Ok(match local {
+            local if local.snapshots.contains(&snapshot) => None,
+            local if local.flushed != Some(snapshot) => Some(Step::Flush(snapshot)),
+            _ if by.awake => None,
+            local if local.still != Some(snapshot) => Some(Step::CheckStill(snapshot)),
+            _ => Some(Step::Snapshot(snapshot)),
+        }),
+        role => Err(Refusal::OtherRole(role)),
+    }
+}
+
+fn unseal(
+    generation: Generation,
+    size: Mebibytes,
+    movement: MoveId,
+    local: &LocalVolume,
+    by: Use,
+) -> Verdict {
+    let file = local.file.ok_or(Refusal::NoCopy)?;
+    let ours = file.movement == Some(movement);
+    match file.role {
+        CopyRole::Live if ours => {
+            let of_it = local.snapshots.iter().find(|s| s.movement == movement);
+            let drop = of_it.map(|snapshot| Step::Drop(*snapshot));
+            Ok(live(generation, size, false, local, by)?.or(drop))
+        }
+        CopyRole::Live => Ok(Some(Step::Persist(RoleFile {
+            movement: Some(movement),
+            ..RoleFile::live(generation)
+        }))),
+        CopyRole::Sealed if ours => Ok(Some(Step::Persist(RoleFile {
+            movement: Some(movement),
+            ..RoleFile::live(generation)
+        }))),
+        role => Err(Refusal::OtherRole(role)),
+    }
+}
+
+fn keep(generation: Generation, movement: MoveId, local: &LocalVolume, by: Use) -> Verdict {
+    let file = local.file.ok_or(Refusal::NoCopy)?;
+    match file.role {
+        CopyRole::Sealed => Ok(Some(Step::Persist(RoleFile {
+            generation,
+            role: CopyRole::Kept,
+            movement: Some(movement),
+            last: local.snapshots.last().copied(),
+        }))),
+        CopyRole::Kept if local.open && !by.held => Ok(Some(Step::Close)),
+        CopyRole::Kept => Ok(surplus(local)),
+        role => Err(Refusal::OtherRole(role)),
+    }
+}
+
+fn land(order: &VolumeOrder, local: &LocalVolume, by: Use) -> Verdict {
+    let VolumeOrder::Land {
+        generation,
+        movement,
+        size,
+        from,
+        snapshot,
+        base,
+        last,
+    } = *order
+    else {
+        return Ok(None);
+    };
+    let role = |role, last| RoleFile {
+        generation,
+        role,
+        movement: Some(movement),
+        last,
+    };
+    let landing = role(CopyRole::Landing, None);
+    match local.file {
+        Some(file)
+            if matches!(
+                file.role,
+                CopyRole::Live | CopyRole::Sealed | CopyRole::Aside
+            ) =>
+        {
+            return Err(Refusal::OtherRole(file.role));
+        }
+        Some(file) if file.movement == Some(movement) && file.role == CopyRole::Landed => {
+            return Ok(None);
+        }
+        // What is still mounted of an earlier life is not received over.
+        Some(_) if local.open => return Ok((!by.held).then_some(Step::Close)),
+        Some(file) if file == landing => {}
+        None | Some(_) => return Ok(Some(Step::Persist(landing))),
+    }
+    let Some(snapshot) = snapshot else {
+        return Ok(None);
+    };
+    Ok(match local.snapshots.contains(&snapshot) {
+        true if last => Some(Step::Persist(role(CopyRole::Landed, Some(snapshot)))),
+        true => None,
+        false if local.received == Some(snapshot) => Some(Step::SyncReceived(snapshot)),
+        false => Some(Step::Receive {
+            generation,
+            from,
+            snapshot,
+            base,
+            size,
+        }),
+    })
+}
+
+fn promote(
+    generation: Generation,
+    size: Mebibytes,
+    (movement, snapshot): (MoveId, Snapshot),
+    local: &LocalVolume,
+    by: Use,
+) -> Verdict {
+    let file = local.file.ok_or(Refusal::NoCopy)?;
+    match file.role {
+        CopyRole::Live if file.generation == generation => {
+            Ok(live(generation, size, false, local, by)?.or_else(|| surplus(local)))
+        }
+        // Only what landed, and only under a generation above the one it landed under.
+        CopyRole::Landed if file.last == Some(snapshot) && file.generation < generation => {
+            Ok(Some(match local.promoted == Some(snapshot) {
+                false => Step::Promote { snapshot, size },
+                true => Step::Persist(RoleFile {
+                    movement: Some(movement),
+                    ..RoleFile::live(generation)
+                }),
+            }))
+        }
+        role => Err(Refusal::OtherRole(role)),
+    }
+}
+
+/// Snapshots that a target may ask this node for, with their bases: only what the newest order
+/// names, and of a sealed copy only when it is sealed.
+pub fn offered(order: &VolumeOrder, local: &LocalVolume) -> Option<(Snapshot, Option<Snapshot>)> {
+    let (snapshot, base, role) = match *order {
+        VolumeOrder::Seed { snapshot, base, .. } => (snapshot, base, CopyRole::Live),
+        VolumeOrder::Seal { snapshot, base, .. } => (snapshot, base, CopyRole::Sealed),
+        _ => return None,
+    };
+    let file = local.file?;
+    let fits = file.role == role && file.generation == order.generation();
+    let both: BTreeSet<Snapshot> = base.into_iter().chain([snapshot]).collect();
+    (fits && both.is_subset(&local.snapshots)).then_some((snapshot, base))
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,17 +3,16 @@
 
 use model::fingerprint;
 use model::ids::{NodeId, Revision};
-use model::volume::VolumeOrder;
-use model::{
-    Assigned, Assignment, AssignmentDelta, Directory, DirectoryDelta, State, Touched, Volume,
-};
+use model::{Assigned, Assignment, AssignmentDelta, Directory, DirectoryDelta, State, Touched};
+
+use crate::relocate::order;
 
 /// Everything the node should have.
 pub fn assignment(state: &State, node: NodeId) -> Assignment {
     let instances = state.node(node).into_iter().flat_map(|n| &n.instances);
     let instances = instances.filter_map(|id| state.instance(*id));
     let volumes = state.volumes();
-    let volumes = volumes.filter_map(|v| Some((v.id.clone(), volume_order(v, node)?)));
+    let volumes = volumes.filter_map(|v| Some((v.id.clone(), order(state, v, node)?)));
     Assignment {
         revision: state.revision,
         instances: instances.map(|i| (i.id, Assigned::from(i))).collect(),
@@ -41,7 +40,7 @@ pub fn assignment_delta(
             None => Some((*id, None)),
         });
     let volumes = touched.volumes.iter().map(|id| {
-        let order = state.volume(id).and_then(|v| volume_order(v, node));
+        let order = state.volume(id).and_then(|v| order(state, v, node));
         (id.clone(), order)
     });
     AssignmentDelta {
@@ -56,28 +55,9 @@ pub fn assignment_delta(
 fn assignment_fingerprint(state: &State, node: NodeId) -> u64 {
     let instances = state.node(node).map_or(0, |node| node.fingerprint);
     let orders = state.volumes();
-    let orders = orders.filter_map(|v| Some((&v.id, volume_order(v, node)?)));
+    let orders = orders.filter_map(|v| Some((&v.id, order(state, v, node)?)));
     orders.fold(instances, |sum, (id, order)| {
         sum.wrapping_add(fingerprint::of(&(id, &order)))
-    })
-}
-
-/// What the node is to do about a volume; nothing where it has no business with it.
-fn volume_order(volume: &Volume, node: NodeId) -> Option<VolumeOrder> {
-    if volume.removing {
-        return volume
-            .copies
-            .contains_key(&node)
-            .then_some(VolumeOrder::Remove {
-                generation: volume.generation,
-            });
-    }
-    (volume.home == Some(node)).then_some(VolumeOrder::Live {
-        generation: volume.generation,
-        size: volume.size,
-        // Only what never was anywhere may be made; a lost copy must not be replaced by an
-        // empty one.
-        fresh: volume.copies.is_empty(),
     })
 }
 

@@ -10,13 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use model::ids::{AppId, DeploymentId, InstanceId, NodeId, VolumeId};
+use model::ids::{AppId, DeploymentId, InstanceId, MoveId, NodeId, VolumeId};
 use model::machine::Resources;
+use model::movement::Phase;
 use model::time::Time;
 use model::{Action, App, AppSpec, Draft, Health, NodeRecord, State, Touched};
 use scheduler::Wish;
 
-use crate::{rollout, upkeep};
+use crate::{relocate, rollout, upkeep};
 
 /// What a step may spend: changes decided, and nodes examined for placements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,7 @@ pub struct Agenda {
     instances: BTreeSet<InstanceId>,
     nodes: BTreeSet<NodeId>,
     volumes: BTreeSet<VolumeId>,
+    moves: BTreeSet<MoveId>,
     deployments: BTreeSet<DeploymentId>,
     apps: VecDeque<AppId>,
     queued: BTreeSet<AppId>,
@@ -59,6 +61,8 @@ pub struct Agenda {
     /// Apps that wait for a claim that another instance or app holds.
     hindered: BTreeSet<AppId>,
     wishes: BTreeMap<AppId, Wish>,
+    /// When an app's last move was abandoned.
+    rested: BTreeMap<AppId, Time>,
     /// When the last lost node was given up.
     pub(crate) gave_up: Option<Time>,
     /// Nodes looked at in this step.
@@ -69,12 +73,14 @@ pub struct Agenda {
 pub(crate) enum Subject {
     App(AppId),
     Node(NodeId),
+    Move(MoveId),
 }
 
 enum Turn {
     Instance(InstanceId),
     Node(NodeId),
     Volume(VolumeId),
+    Move(MoveId),
     Deployment(DeploymentId),
     App(AppId),
 }
@@ -100,16 +106,20 @@ pub fn step(agenda: &mut Agenda, draft: &mut Draft, budget: Budget) -> More {
             Turn::Instance(id) => upkeep::settle(draft, id),
             Turn::Node(id) => upkeep::watch_node(agenda, draft, id, left),
             Turn::Volume(id) => upkeep::watch_volume(agenda, draft, &id),
+            Turn::Move(id) => relocate::advance(agenda, draft, id),
             Turn::Deployment(id) => rollout::advance(agenda, draft, id),
             Turn::App(id) => upkeep::advance(agenda, draft, &id, left),
         }
     }
 }
 
-/// Who leads an app's instances. Asked here and nowhere else; a move between *ready* and
-/// *settle* will be the first answer.
+/// Who leads an app's instances. Asked here and nowhere else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lead {
+    /// A move, from ready to finish: nobody else starts or stops anything.
+    Move,
+    /// A move after its hand-over: what is missing starts at the target, all else waits.
+    Settling,
     /// Keep the wanted number.
     Upkeep,
     /// A deployment's step is at this app.
@@ -119,6 +129,13 @@ pub(crate) enum Lead {
 }
 
 pub(crate) fn lead(state: &State, app: &App) -> Lead {
+    let phase = state.move_of_app(&app.id).map(|movement| &movement.phase);
+    if phase.is_some_and(Phase::leads) {
+        return Lead::Move;
+    }
+    if phase.is_some_and(Phase::is_past) {
+        return Lead::Settling;
+    }
     let Some(deployment) = app.deployment.and_then(|id| state.deployment(id)) else {
         return Lead::Upkeep;
     };
@@ -149,6 +166,7 @@ impl Agenda {
         let mut agenda = Self {
             nodes: state.nodes().map(|node| node.id).collect(),
             volumes: state.volumes().map(|volume| volume.id.clone()).collect(),
+            moves: state.moves().map(|movement| movement.id).collect(),
             deployments: state.deployments().map(|d| d.id).collect(),
             ..Self::default()
         };
@@ -166,6 +184,7 @@ impl Agenda {
         self.instances.extend(&touched.instances);
         self.nodes.extend(&touched.freed);
         self.volumes.extend(touched.volumes.iter().cloned());
+        self.moves.extend(&touched.moves);
         self.deployments.extend(&touched.deployments);
         for app in &touched.apps {
             self.queue(app.clone());
@@ -193,6 +212,15 @@ impl Agenda {
 
     pub(crate) fn remind(&mut self, at: Time, subject: Subject) {
         self.deadlines.insert((at, subject));
+    }
+
+    /// Moves of the app that nobody asked for begin only later again.
+    pub(crate) fn rest(&mut self, app: AppId, now: Time) {
+        self.rested.insert(app, now);
+    }
+
+    pub(crate) fn rested(&self, app: &AppId) -> Option<Time> {
+        self.rested.get(app).copied()
     }
 
     /// The app waits until a node has room for `needs`.
@@ -244,6 +272,7 @@ impl Agenda {
 
     pub(crate) fn forget(&mut self, app: &AppId) {
         self.wishes.remove(app);
+        self.rested.remove(app);
         self.wait_no_more(app);
     }
 
@@ -256,6 +285,7 @@ impl Agenda {
             match subject {
                 Subject::App(app) => self.queue(app),
                 Subject::Node(node) => drop(self.nodes.insert(node)),
+                Subject::Move(movement) => drop(self.moves.insert(movement)),
             }
         }
     }
@@ -270,6 +300,9 @@ impl Agenda {
         }
         if let Some(id) = self.volumes.pop_first() {
             return Some(Turn::Volume(id));
+        }
+        if let Some(id) = self.moves.pop_first() {
+            return Some(Turn::Move(id));
         }
         if let Some(id) = self.deployments.pop_first() {
             return Some(Turn::Deployment(id));

@@ -17,7 +17,7 @@ use model::{Action, App, AppSpec, Change, Draft, Instance, Rung, State, Step};
 
 use crate::leader::Agenda;
 use crate::request::{share_down, share_up};
-use crate::{start, stop, upkeep};
+use crate::{relocate, start, stop, upkeep};
 
 /// An app that changes, and how.
 pub(crate) struct Planned {
@@ -156,7 +156,7 @@ fn nothing_stops(state: &State, app: &App) -> bool {
     app.counters.living() == app.counters.active
         || state
             .instances_of(app)
-            .all(|i| i.is_active() || i.has_ended() || stop::is_cut_off(state, i))
+            .all(|i| !i.goal.is_stop() || i.has_ended() || stop::is_cut_off(state, i))
 }
 
 /// How many active instances are ready: healthy, or running where nothing checks health.
@@ -179,6 +179,10 @@ pub(crate) fn replace(agenda: &mut Agenda, draft: &mut Draft, app: &App, room: u
     let old = counters.active - counters.current;
     if old == 0 {
         upkeep::keep(agenda, draft, app, wanted, room);
+        return;
+    }
+    // What must go elsewhere with its volumes is replaced there.
+    if relocate::evade(agenda, draft, app) {
         return;
     }
     let bounds = Bounds::of(app);

@@ -11,7 +11,7 @@ use model::ids::{ClusterId, Epoch, Incarnation, InstanceId, NodeId};
 use model::instance::{Exit, ExitStatus};
 use model::session::{Hello, PROTOCOL, Welcome};
 use model::sighting::{InstanceLevel, NodeLevel, VolumeLevel};
-use model::{Change, Draft, Health, Level, Presence, Rung, Sighting, State};
+use model::{Change, Copy, Draft, Health, Level, Presence, Rung, Sighting, State};
 
 use crate::upkeep;
 
@@ -226,19 +226,24 @@ fn see_volume(
     let news = match known {
         None => level.role.is_some(),
         Some(copy) => {
-            stamp > copy.sighted
-                && (level.role != Some(copy.role)
-                    || level.generation != copy.generation
-                    || level.trouble != copy.trouble
-                    || copy.sighted == Stamp::default())
+            stamp > copy.sighted && (is_news(copy, level) || copy.sighted == Stamp::default())
         }
     };
     news.then(|| Change::VolumeSeen {
         volume: id.clone(),
         node,
         sighted: stamp,
-        level: level.clone(),
+        level: Box::new(level.clone()),
     })
+}
+
+fn is_news(copy: &Copy, level: &VolumeLevel) -> bool {
+    level.role != Some(copy.role)
+        || level.generation != copy.generation
+        || level.movement != copy.movement
+        || level.last != copy.last
+        || level.snapshots != copy.snapshots
+        || level.trouble != copy.trouble
 }
 
 fn see_node(state: &State, node: NodeId, stamp: Stamp, level: &NodeLevel) -> Option<Change> {

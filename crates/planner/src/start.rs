@@ -8,7 +8,7 @@ use model::{App, Change, Draft, Health, Instance, Placement, Rung, State};
 use scheduler::{NoRoom, Tally, Wish, place};
 
 use crate::leader::{Agenda, Subject};
-use crate::request;
+use crate::{relocate, request};
 
 /// At most this many are placed in one turn, so that other apps have theirs.
 const TURN: usize = 256;
@@ -44,6 +44,10 @@ pub(crate) fn start(agenda: &mut Agenda, draft: &mut Draft, id: &AppId, count: u
                 placed += 1;
             }
             Err(why) => {
+                let deployed = draft.state().app(id).filter(|app| app.deployment.is_some());
+                if let Some(app) = deployed.cloned() {
+                    relocate::evade(agenda, draft, &app);
+                }
                 wait(agenda, &wish, &why);
                 break;
             }

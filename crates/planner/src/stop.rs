@@ -18,9 +18,14 @@ pub(crate) fn stop(draft: &mut Draft, id: InstanceId, cause: StopCause) {
     let Some(instance) = draft.state().instance(id) else {
         return;
     };
-    if instance.goal.is_stop() && cause != StopCause::NodeLost {
+    if instance.goal.is_stop() && (cause != StopCause::NodeLost || instance.is_heir_no_more()) {
         return;
     }
+    // An heir has nothing to lose but its claims, which the holder still has.
+    let cause = match instance.goal {
+        Goal::Prepare => StopCause::Abandoned,
+        Goal::Run | Goal::Stop { .. } => cause,
+    };
     let grace = grace(&instance.spec);
     draft.apply(Change::InstanceGoal {
         instance: id,
@@ -28,7 +33,8 @@ pub(crate) fn stop(draft: &mut Draft, id: InstanceId, cause: StopCause) {
     });
 }
 
-fn grace(spec: &AppSpec) -> Millis {
+/// Between its stop signal and SIGKILL.
+pub(crate) fn grace(spec: &AppSpec) -> Millis {
     let docker = spec.image().and_then(|image| image.options.stop_timeout);
     spec.kill_grace
         .or(docker.map(Millis::seconds))

@@ -14,7 +14,7 @@ use model::time::{Millis, Time};
 use model::{App, Change, Draft, Exit, Health, Instance, Presence, Rung, State};
 
 use crate::leader::{Agenda, Lead, Subject, lead};
-use crate::{rollout, start, stop};
+use crate::{relocate, rollout, start, stop};
 
 /// When many nodes are lost together, one is given up per this span.
 const PACE: Millis = Millis::seconds(1);
@@ -26,18 +26,26 @@ pub(crate) fn advance(agenda: &mut Agenda, draft: &mut Draft, id: &AppId, room: 
         return;
     };
     agenda.wait_no_more(id);
+    let lead = lead(draft.state(), &app);
     if let Some(deployment) = app.deployment {
         agenda.queue_deployment(deployment);
     }
-    if app.removing {
+    // After a hand-over even a removal waits until the move is over.
+    if app.removing && lead != Lead::Settling {
         remove(agenda, draft, &app, room);
         return;
     }
     forget_delay(agenda, draft, &app);
-    match lead(draft.state(), &app) {
+    match lead {
+        Lead::Move => {}
+        Lead::Settling if app.removing => {}
+        Lead::Settling => {
+            let missing = app.spec.instances.saturating_sub(app.counters.active);
+            start::start(agenda, draft, id, missing as usize, room);
+        }
         Lead::Upkeep => {
             keep(agenda, draft, &app, app.spec.instances, room);
-            empty_draining(draft, &app);
+            empty_draining(agenda, draft, &app);
         }
         Lead::Rollout => rollout::replace(agenda, draft, &app, room),
         Lead::Pending { keep } => {
@@ -62,15 +70,19 @@ pub(crate) fn keep(agenda: &mut Agenda, draft: &mut Draft, app: &App, wanted: u3
 }
 
 /// Takes one instance off a node that is being drained, when the app can spare it. Instances
-/// with volumes stay until their volumes move.
-fn empty_draining(draft: &mut Draft, app: &App) {
+/// with volumes move with them.
+fn empty_draining(agenda: &mut Agenda, draft: &mut Draft, app: &App) {
+    if app.spec.volumes().next().is_some() {
+        relocate::drain(agenda, draft, app);
+        return;
+    }
     let counters = &app.counters;
     if counters.active != app.spec.instances || rollout::ready(app) != counters.active {
         return;
     }
     let state = draft.state();
     let draining = |node: &NodeId| state.node(*node).is_some_and(|node| node.draining);
-    if app.spec.volumes().next().is_some() || !app.on_nodes.keys().any(draining) {
+    if !app.on_nodes.keys().any(draining) {
         return;
     }
     let order = stop::order(state, app, |instance| draining(&instance.placement.node));
@@ -216,6 +228,9 @@ pub(crate) fn watch_node(agenda: &mut Agenda, draft: &mut Draft, id: NodeId, roo
         let apps = node.instances.iter();
         let apps = apps.filter_map(|instance| draft.state().instance(*instance));
         apps.for_each(|instance| agenda.queue(instance.app.clone()));
+        let volumes = draft.state().volumes().filter(|v| v.home == Some(id));
+        let tenants = volumes.filter_map(|volume| volume.tenant.clone());
+        tenants.for_each(|app| agenda.queue(app));
     }
     if let Presence::Lost { since } = node.presence {
         give_up(agenda, draft, id, since, room);
@@ -281,6 +296,8 @@ fn many_are_lost(state: &State) -> bool {
 /// A volume's turn: apps that wait for it, and its end when every node has confirmed.
 pub(crate) fn watch_volume(agenda: &mut Agenda, draft: &mut Draft, id: &VolumeId) {
     agenda.claims_freed();
+    let tenant = draft.state().volume(id).and_then(|v| v.tenant.clone());
+    tenant.into_iter().for_each(|app| agenda.queue(app));
     let finished = |volume: &model::Volume| volume.removing && volume.copies.is_empty();
     if draft.state().volume(id).is_some_and(finished) {
         draft.apply(Change::VolumeRemoved { volume: id.clone() });

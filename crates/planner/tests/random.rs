@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Cluster, app, changed, check, spec, with_volume};
+use common::{Cluster, app, changed, check, spec, volume, with_volume};
 use model::AppSpec;
 use model::ids::AppId;
 use model::quantity::Quantity;
@@ -81,7 +81,7 @@ fn disturb(cluster: &mut Cluster, random: &mut Random) {
     let id = random.choose(&APPS);
     let name = random.choose(&["n1", "n2", "n3", "n4"]);
     let force = Force::from(random.one_in(2));
-    match random.below(18) {
+    match random.below(21) {
         0..=4 => {
             let spec = random_spec(random, id);
             let _ = cluster.ask(|draft| request::put_app(draft, app(id), spec, force));
@@ -132,6 +132,15 @@ fn disturb(cluster: &mut Cluster, random: &mut Random) {
             }
         }
         16 => toggle(&mut cluster.sick, app(id)),
+        17 => {
+            let to = cluster.agents[name].node;
+            let name = random.choose(&["pg", "mongo"]);
+            let _ = cluster.ask(|draft| request::move_volume(draft, &volume(name), to));
+        }
+        18 => {
+            let _ = cluster.ask(|draft| request::cancel_move(draft, &app("/db")));
+        }
+        19 => toggle(&mut cluster.unprepared, app(id)),
         _ => {
             cluster.decide(|draft| {
                 request::lead(draft);
@@ -149,6 +158,7 @@ fn toggle(set: &mut std::collections::BTreeSet<AppId>, app: AppId) {
 
 /// Faults cease; what is in the way is taken away.
 fn heal(cluster: &mut Cluster) {
+    cluster.unprepared.clear();
     cluster.stubborn.clear();
     cluster.crashing.clear();
     cluster.sick.clear();
@@ -205,6 +215,7 @@ fn run(seed: u64) {
         let assigned = agent.assignment.instances.keys();
         assert!(assigned.eq(agent.has.keys()), "{}", agent.machine.name);
     }
+    assert_eq!(state.moves().count(), 0, "every move ends");
     let tenants = state.volumes().filter_map(|v| v.tenant.as_ref());
     tenants.for_each(|tenant| assert!(state.app(tenant).is_some(), "{tenant} is no app"));
 }

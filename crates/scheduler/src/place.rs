@@ -106,7 +106,7 @@ fn best<'a>(
 }
 
 /// The smaller of the shares of cpus and memory, in millionths, that would be left free.
-fn share_left(wish: &Wish, node: &NodeRecord) -> u64 {
+pub(crate) fn share_left(wish: &Wish, node: &NodeRecord) -> u64 {
     let (free, all, wanted) = (node.free(), node.machine.resources, &wish.spec.resources);
     let share = |free: u64, wanted: u64, all: u64| {
         let left = u128::from(free.saturating_sub(wanted));

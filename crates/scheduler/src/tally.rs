@@ -20,6 +20,14 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// As if the app had no instance.
+    pub(crate) fn empty(wish: &Wish) -> Self {
+        Self {
+            values: vec![BTreeMap::new(); wish.rules.len()],
+            ..Self::default()
+        }
+    }
+
     /// Counts the app's current instances, those of the version wanted now.
     pub fn of(state: &State, wish: &Wish) -> Self {
         let mut tally = Self {

@@ -9,6 +9,8 @@
 //! are no threads and no clock, so that a seed is enough to see a fault again.
 
 pub mod clients;
+pub mod data;
+pub mod ledger;
 pub mod log;
 pub mod machine;
 pub mod pace;

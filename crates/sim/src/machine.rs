@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use model::ids::{InstanceId, VolumeId};
 use model::instance::{Exit, ExitStatus, Health};
 use model::session::FromMaster;
-use model::volume::RoleFile;
 use model::{Machine, Time};
 use node::observed::unknown_exit;
 use node::session::Remembered;
-use node::{Action, Local, LocalVolume, Observed, Outbox, Session, Stage};
+use node::{Action, Local, Observed, Outbox, Session, Stage};
+
+use crate::data::{Data, Held as HeldSnapshot};
+use crate::pace::Pace;
 
 /// Anything that one end said to the other.
 pub type Held = (u64, Said);
@@ -40,7 +42,7 @@ pub struct Paper {
 pub struct Disk {
     pub remembered: Remembered,
     pub directories: BTreeMap<InstanceId, Directory>,
-    pub volumes: BTreeMap<VolumeId, RoleFile>,
+    pub volumes: BTreeMap<VolumeId, Data>,
 }
 
 /// What the disk says of one instance.
@@ -66,6 +68,9 @@ pub struct Process {
     /// `None`: it waits at the door.
     pub since: Option<Time>,
     pub health: Health,
+    pub frozen: bool,
+    /// SIGKILL waits for it to be thawed.
+    pub killed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +102,7 @@ impl Paper {
         self.run += 1;
         let session = Session::start(self.disk.remembered.clone(), &self.machine.boot);
         self.disk.remembered.memory = session.memory().clone();
+        self.disk.volumes.values_mut().for_each(Data::tidy);
         let mut observed = self.disk.observed(&self.kernel);
         observed.count_as_over(&session.memory().over);
         self.agent = Some(Agent {
@@ -126,7 +132,11 @@ impl Paper {
     }
 
     /// The power goes, and with it everything that is not on the disk.
-    pub fn kill(&mut self) {
+    pub fn kill(&mut self, pace: &mut Pace) {
+        self.disk
+            .volumes
+            .values_mut()
+            .for_each(|data| data.power_off(pace));
         self.agent = None;
         self.run += 1;
         self.powered = false;
@@ -158,11 +168,25 @@ impl Paper {
         assigned.is_some_and(|assigned| !assigned.spec.health_checks.is_empty())
     }
 
+    /// Whether a process that is not frozen has the volume.
+    fn is_written(&self, volume: &VolumeId) -> bool {
+        let awake = self.kernel.processes.iter();
+        let mut awake = awake.filter(|(_, process)| !process.frozen);
+        let assigned = &self.disk.remembered.assignment.whole.instances;
+        awake.any(|(id, _)| {
+            let assigned = assigned.get(id);
+            assigned.is_some_and(|a| a.spec.volumes().any(|(v, _)| v == volume))
+        })
+    }
+
     /// What an action does to disk and kernel; `Err`: why it could not.
     pub fn perform(&mut self, action: &Action, now: Time) -> Result<(), String> {
         let Self { disk, kernel, .. } = self;
         match action {
-            Action::PullImage { .. } | Action::Stop { .. } => {}
+            Action::PullImage { .. }
+            | Action::Stop { .. }
+            | Action::RunHook { .. }
+            | Action::SyncVolume { .. } => {}
             Action::PrepareRoot { instance } => {
                 disk.directories.entry(*instance).or_default();
             }
@@ -178,6 +202,8 @@ impl Paper {
                         pid: kernel.last_pid,
                         since: None,
                         health: Health::Unknown,
+                        frozen: false,
+                        killed: false,
                     },
                 );
             }
@@ -191,8 +217,68 @@ impl Paper {
             Action::Remove { instance } => {
                 disk.directories.remove(instance);
             }
-            Action::MakeVolume { volume, role, .. } | Action::AdoptVolume { volume, role } => {
-                disk.volumes.insert(volume.clone(), *role);
+            Action::Freeze { instance } => match kernel.processes.get_mut(instance) {
+                Some(process) => process.frozen = true,
+                None => return Err("its process is gone".into()),
+            },
+            Action::KillAll { instance } => {
+                if let Some(process) = kernel.processes.get_mut(instance) {
+                    process.killed = true;
+                }
+            }
+            Action::Thaw { instance } | Action::Release { instance } => {
+                if let Some(process) = kernel.processes.get_mut(instance) {
+                    process.frozen = false;
+                    if process.killed {
+                        self.end(*instance, signalled(9));
+                    }
+                }
+            }
+            // Its own check, apart from what the decider believes.
+            Action::CheckStill { volume, .. } => {
+                if self.is_written(volume) {
+                    return Err("it is still being written".into());
+                }
+            }
+            Action::MakeVolume { volume, role, .. } => {
+                let data = disk.volumes.entry(volume.clone()).or_default();
+                data.file = Some(*role);
+                data.live = Some(0);
+            }
+            Action::PersistRole { volume, role } => {
+                disk.volumes.entry(volume.clone()).or_default().file = Some(*role);
+            }
+            Action::Snapshot { volume, snapshot } => {
+                let data = disk.volumes.entry(volume.clone()).or_default();
+                kernel.last_pid += 1;
+                let held = HeldSnapshot {
+                    // No other machine's, nor another's of this one.
+                    identity: u64::from(u32::from(self.machine.address)) << 32
+                        | u64::from(kernel.last_pid),
+                    content: data.live.ok_or("there is nothing to take one of")?,
+                    synced: false,
+                    received: false,
+                };
+                data.snapshots.entry(*snapshot).or_insert(held);
+            }
+            Action::Receive { .. } => return Err("nobody sends".into()),
+            Action::SyncReceived { volume, .. } => {
+                let data = disk.volumes.entry(volume.clone()).or_default();
+                data.snapshots
+                    .values_mut()
+                    .for_each(|held| held.synced = true);
+            }
+            Action::Promote {
+                volume, snapshot, ..
+            } => {
+                let data = disk.volumes.entry(volume.clone()).or_default();
+                let held = data.snapshots.get(snapshot).ok_or("it is not there")?;
+                data.live = Some(held.content);
+                data.promoted = Some(*snapshot);
+            }
+            Action::DropSnapshot { volume, snapshot } => {
+                let data = disk.volumes.entry(volume.clone()).or_default();
+                data.snapshots.remove(snapshot);
             }
             Action::OpenVolume { volume, .. } => {
                 kernel.mounts.insert(volume.clone());
@@ -215,9 +301,17 @@ impl Paper {
             Action::PullImage { instance } => agent.local(*instance).stage = Stage::Pulled,
             Action::PrepareRoot { instance } => agent.local(*instance).stage = Stage::Rooted,
             Action::AttachNetwork { instance } => agent.local(*instance).stage = Stage::Attached,
-            Action::Create { instance } | Action::Start { instance } => {
+            Action::Create { instance }
+            | Action::Start { instance }
+            | Action::Freeze { instance }
+            | Action::KillAll { instance }
+            | Action::Thaw { instance }
+            | Action::Release { instance } => {
                 if let Some(process) = process(instance) {
-                    agent.local(*instance).stage = process.stage();
+                    let local = agent.local(*instance);
+                    local.stage = process.stage();
+                    local.frozen = process.frozen;
+                    local.killed = process.killed;
                 }
             }
             Action::Stop { instance, .. } => agent.local(*instance).stopping = Some(now),
@@ -231,15 +325,34 @@ impl Paper {
                 };
                 local.stage = Stage::Removed(exit);
             }
+            Action::RunHook {
+                volume, snapshot, ..
+            } => agent.volume(volume).hooked = Some(*snapshot),
+            Action::SyncVolume { volume, snapshot } => {
+                agent.volume(volume).flushed = Some(*snapshot);
+            }
+            Action::CheckStill { volume, snapshot } => {
+                agent.volume(volume).still = Some(*snapshot);
+            }
+            Action::Receive {
+                volume, snapshot, ..
+            } => agent.volume(volume).received = Some(*snapshot),
             Action::MakeVolume { volume, .. }
-            | Action::AdoptVolume { volume, .. }
+            | Action::PersistRole { volume, .. }
             | Action::OpenVolume { volume, .. }
             | Action::CloseVolume { volume }
+            | Action::Snapshot { volume, .. }
+            | Action::SyncReceived { volume, .. }
+            | Action::Promote { volume, .. }
+            | Action::DropSnapshot { volume, .. }
             | Action::DestroyVolume { volume, .. } => {
-                let seen = self.disk.volume(&self.kernel, volume);
-                match seen {
-                    Some(local) => drop(agent.observed.volumes.insert(volume.clone(), local)),
-                    None => drop(agent.observed.volumes.remove(volume)),
+                let known = agent.observed.volumes.remove(volume);
+                if let Some(data) = self.disk.volumes.get(volume) {
+                    let mut seen = data.observed(volume, &self.kernel, known.as_ref());
+                    if matches!(action, Action::SyncReceived { .. }) {
+                        seen.received = None;
+                    }
+                    agent.observed.volumes.insert(volume.clone(), seen);
                 }
             }
         }
@@ -249,6 +362,10 @@ impl Paper {
 impl Agent {
     pub fn local(&mut self, id: InstanceId) -> &mut Local {
         self.observed.instances.entry(id).or_default()
+    }
+
+    pub fn volume(&mut self, id: &VolumeId) -> &mut node::LocalVolume {
+        self.observed.volumes.entry(id.clone()).or_default()
     }
 }
 
@@ -271,6 +388,7 @@ impl Disk {
             let local = observed.instances.entry(*id).or_default();
             let process = kernel.processes.get(id);
             local.health = process.map_or(Health::Unknown, |process| process.health);
+            local.frozen = process.is_some_and(|process| process.frozen);
             local.stage = match (&directory.exit, process) {
                 (Some(exit), _) => Stage::Ended(exit.clone()),
                 (None, Some(process)) => process.stage(),
@@ -279,19 +397,11 @@ impl Disk {
                 (None, None) => Stage::Rooted,
             };
         }
-        for id in self.volumes.keys() {
-            if let Some(local) = self.volume(kernel, id) {
-                observed.volumes.insert(id.clone(), local);
-            }
+        for (id, data) in &self.volumes {
+            let seen = data.observed(id, kernel, None);
+            observed.volumes.insert(id.clone(), seen);
         }
         observed
-    }
-
-    fn volume(&self, kernel: &Kernel, id: &VolumeId) -> Option<LocalVolume> {
-        self.volumes.get(id).map(|file| LocalVolume {
-            file: Some(*file),
-            open: kernel.mounts.contains(id),
-        })
     }
 }
 

@@ -4,6 +4,8 @@
 //! > node n1 mem=4096                 a machine with an agent is switched on
 //! > put /web instances=2 mem=128     also cpus= port= volume= v= (a label) grace= (ms) checked
 //! > scale /web 3 | remove /web | restart /web      each may end with force
+//! > move /db n2 | move volume pg n2 | cancel move /db      put: freeze (label) on= (hostname)
+//! > tick until seal                until a move is in that phase
 //! > remove volume pg | drain n1 | undrain n1
 //! > kill n1 | start n1               its power goes, comes back
 //! > crash master | start master      likewise with the log's volatile end
@@ -19,7 +21,8 @@ use model::ids::{AppId, NodeId, VolumeId};
 use model::instance::Health;
 use model::quantity::Quantity;
 use model::spec::{
-    HealthCheck, HostPort, Mount, MountSource, Network, Port, Probe, ProbePort, VolumeForm,
+    Constraint, HealthCheck, HostPort, Mount, MountSource, Network, Operator, Port, Probe,
+    ProbePort, VolumeForm,
 };
 use model::{AppSpec, Instance, Machine, Millis, Resources, State, Time};
 
@@ -103,6 +106,12 @@ impl Player {
                 let volume = VolumeId::parse(name).map_err(|_| Fault::Word((*name).to_owned()))?;
                 self.ask(Request::RemoveVolume(volume), force)?;
             }
+            ["move", "volume", name, node] => {
+                let volume = VolumeId::parse(name).map_err(|_| Fault::Word((*name).to_owned()))?;
+                self.ask(Request::MoveVolume(volume, self.node(node)?), force)?;
+            }
+            ["move", app, node] => self.ask(Request::Move(id(app)?, self.node(node)?), force)?,
+            ["cancel", "move", app] => self.ask(Request::CancelMove(id(app)?), force)?,
             ["drain", node] => self.ask(Request::Drain(self.node(node)?), force)?,
             ["undrain", node] => self.ask(Request::Undrain(self.node(node)?), force)?,
             ["remove", app] => self.ask(Request::Remove(id(app)?), force)?,
@@ -142,6 +151,7 @@ impl Player {
             ["sick", instance] => self.health(instance, Health::Unhealthy)?,
             ["well", instance] => self.health(instance, Health::Healthy)?,
             ["tick", "until", "quiet"] => self.tick_until_quiet()?,
+            ["tick", "until", phase] => self.tick_until_phase(phase)?,
             ["tick", span] => self.tick(millis(span)?)?,
             ["show"] => self.show(),
             _ => return Err(Fault::Unknown(command.to_owned())),
@@ -186,6 +196,22 @@ impl Player {
         Ok(())
     }
 
+    /// Until some move is in that phase, for the master's clients.
+    fn tick_until_phase(&mut self, phase: &str) -> Result<(), Fault> {
+        let end = self.world.now + TOO_LONG;
+        loop {
+            let state = self.world.master.as_ref().map(Master::durable);
+            let is = |state: &State| state.moves().any(|m| m.phase.to_string() == phase);
+            if state.is_some_and(is) {
+                return Ok(());
+            }
+            if self.world.now >= end {
+                return Err(Fault::Nothing(format!("move in phase {phase}")));
+            }
+            self.step(end)?;
+        }
+    }
+
     fn step(&mut self, until: Time) -> Result<bool, Fault> {
         let more = self.world.step(until);
         let at = self.world.age().0;
@@ -208,9 +234,13 @@ impl Player {
             let processes = paper.kernel.processes.iter();
             let names: Vec<String> = processes
                 .filter(|(_, process)| process.since.is_some())
-                .map(|(id, _)| match self.story.name_of(*id) {
-                    Some(name) => name.to_owned(),
-                    None => id.to_string(),
+                .map(|(id, process)| {
+                    let name = self.story.name_of(*id).map(str::to_owned);
+                    let name = name.unwrap_or_else(|| id.to_string());
+                    match process.frozen {
+                        true => format!("{name} (frozen)"),
+                        false => name,
+                    }
                 })
                 .collect();
             let what = match (paper.powered, names.is_empty()) {
@@ -319,6 +349,11 @@ fn spec(options: &[&str]) -> Result<AppSpec, Fault> {
             ("grace", n) => spec.kill_grace = Some(Millis(number(n)?)),
             ("port", n) => spec.ports.push(port(number(n)? as u16)),
             ("volume", name) => spec.mounts.push(mount(name)?),
+            ("freeze", "") => {
+                let (label, value) = ("tandem/move-stop".into(), "freeze".into());
+                spec.labels.insert(label, value);
+            }
+            ("on", hostname) => spec.constraints.push(on(hostname)),
             ("checked", "") => spec.health_checks.push(check()),
             ("v", value) => drop(spec.labels.insert("v".into(), value.into())),
             _ => return Err(Fault::Word((*word).to_owned())),
@@ -348,6 +383,15 @@ pub fn port(host: u16) -> Port {
         service: 0,
         labels: Default::default(),
         published: false,
+    }
+}
+
+/// Only on that node.
+pub fn on(hostname: &str) -> Constraint {
+    Constraint {
+        field: "hostname".into(),
+        operator: Operator::Like,
+        value: Some(hostname.into()),
     }
 }
 

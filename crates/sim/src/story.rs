@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use model::ids::{DeploymentId, Epoch, InstanceId, NodeId, Version, VolumeId};
+use model::ids::{DeploymentId, Epoch, InstanceId, MoveId, NodeId, Version, VolumeId};
 use model::instance::{ExitStatus, Health, Rung};
+use model::movement::Phase;
 use model::{AppId, Instance, Presence, Revision, State};
 
 #[derive(Clone, Debug, Default)]
@@ -16,6 +17,7 @@ pub struct Story {
     instances: BTreeMap<InstanceId, (String, Rung, Health)>,
     deployments: BTreeMap<DeploymentId, Vec<AppId>>,
     volumes: BTreeMap<VolumeId, String>,
+    moves: BTreeMap<MoveId, (String, String)>,
 }
 
 impl Story {
@@ -34,6 +36,7 @@ impl Story {
         self.apps(state, &mut lines);
         self.instances(state, &mut lines);
         self.deployments(state, &mut lines);
+        self.moves(state, &mut lines);
         self.volumes(state, &mut lines);
         lines
     }
@@ -120,6 +123,31 @@ impl Story {
 }
 
 impl Story {
+    fn moves(&mut self, state: &State, lines: &mut Vec<String>) {
+        for movement in state.moves() {
+            let what = movement.app.as_ref().map(ToString::to_string);
+            let what = what.or_else(|| movement.volumes.keys().next().map(ToString::to_string));
+            let to = state.node(movement.to);
+            let to = to.map_or("?", |node| node.machine.name.as_str());
+            let name = format!("{} → {to}", what.unwrap_or_default());
+            let is = match &movement.phase {
+                Phase::Abandon { reason, .. } => format!("abandoned, {reason}"),
+                phase => phase.to_string(),
+            };
+            let is = (name, is);
+            if self.moves.insert(movement.id, is.clone()).as_ref() != Some(&is) {
+                lines.push(format!("{}: {}", is.0, is.1));
+            }
+        }
+        self.moves.retain(|id, (name, _)| {
+            let there = state.movement(*id).is_some();
+            if !there {
+                lines.push(format!("{name}: over"));
+            }
+            there
+        });
+    }
+
     fn volumes(&mut self, state: &State, lines: &mut Vec<String>) {
         let node_name = |id: NodeId| {
             state

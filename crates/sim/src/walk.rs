@@ -9,7 +9,7 @@ use planner::request::Force;
 
 use crate::pace::Pace;
 use crate::random::Random;
-use crate::script::{check, mount, paper_machine, paper_spec, port};
+use crate::script::{check, mount, on, paper_machine, paper_spec, port};
 use crate::story::Story;
 use crate::world::{Master, Request, World, code};
 
@@ -31,14 +31,24 @@ const PEACE: Millis = Millis::seconds(900);
 
 /// Walks once. `tell`: whether to write a transcript, which costs time; a broken walk is walked
 /// again with it.
-pub fn walk(seed: u64) -> Result<(), Broken> {
-    Walk::new(seed, false)
+pub fn walk(seed: u64, course: Course) -> Result<(), Broken> {
+    Walk::new(seed, course, false)
         .run()
-        .or_else(|_| Walk::new(seed, true).run())
+        .or_else(|_| Walk::new(seed, course, true).run())
+}
+
+/// What a walk is full of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// All sorts of requests and faults.
+    Everything,
+    /// One app with a volume that is moved again and again, and faults at every step of it.
+    Moves,
 }
 
 struct Walk {
     seed: u64,
+    course: Course,
     world: World,
     random: Random,
     apps: Vec<AppId>,
@@ -48,10 +58,11 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(seed: u64, tell: bool) -> Self {
+    fn new(seed: u64, course: Course, tell: bool) -> Self {
         let apps = ["/web", "/db", "/shop/api"];
         Self {
             seed,
+            course,
             world: World::new(Pace::seeded(seed)),
             random: Random::new(!seed),
             apps: apps.iter().filter_map(|id| AppId::parse(id).ok()).collect(),
@@ -78,9 +89,15 @@ impl Walk {
             self.world
                 .add_machine(paper_machine(&format!("n{}", n + 1), n));
         }
+        if self.course == Course::Moves {
+            self.put_database(None);
+        }
         for _ in 0..DEEDS {
             self.pass()?;
-            self.deed();
+            match self.course {
+                Course::Moves if self.random.chance(500) => self.move_database(),
+                Course::Moves | Course::Everything => self.deed(),
+            }
         }
         self.peace();
         self.settle()
@@ -89,6 +106,7 @@ impl Walk {
     /// Some time passes; often hardly any, sometimes more than a node may be silent.
     fn pass(&mut self) -> Result<(), String> {
         let span = match self.random.below(10) {
+            0..=8 if self.course == Course::Moves => self.random.below(600),
             0..=4 => self.random.below(50),
             5..=8 => self.random.below(2000),
             _ => self.random.below(12_000),
@@ -166,12 +184,66 @@ impl Walk {
         }
     }
 
+    fn move_database(&mut self) {
+        let node = NodeId(self.random.below(NODES as u64) as u32);
+        let Some(app) = self.apps.get(1).cloned() else {
+            return;
+        };
+        match self.random.below(12) {
+            0 => self.put_database(Some(node)),
+            1 => self.put_database(None),
+            2 => self.ask(Request::CancelMove(app)),
+            3 => self.ask(Request::Remove(app)),
+            4 => self.ask(Request::Drain(node)),
+            5 => self.ask(Request::Undrain(node)),
+            _ => self.ask(Request::Move(app, node)),
+        }
+    }
+
+    fn put_database(&mut self, node: Option<NodeId>) {
+        let Some(app) = self.apps.get(1).cloned() else {
+            return;
+        };
+        let mut spec = paper_spec(1);
+        spec.kill_grace = Some(Millis(self.random.below(2000)));
+        spec.mounts.extend(mount("pg").ok());
+        if self.random.chance(600) {
+            let (label, value) = ("tandem/move-stop".into(), "freeze".into());
+            spec.labels.insert(label, value);
+        }
+        if self.random.chance(300) {
+            let (label, value) = ("tandem/move-hook".into(), "CHECKPOINT".into());
+            spec.labels.insert(label, value);
+        }
+        let hostname = |node: NodeId| on(&format!("10.0.15.{}", 11 + node.0));
+        spec.constraints.extend(node.map(hostname));
+        self.ask(Request::Put(app, spec.into()));
+    }
+
+    fn ask(&mut self, request: Request) {
+        self.tell(&format!("> {}", request.brief()));
+        let force = Force::from(self.random.chance(300));
+        if !self.world.ask(request, force) {
+            self.tell("nobody answers");
+        }
+    }
+
     fn request(&mut self) {
         let Some(app) = self.random.pick(&self.apps).cloned() else {
             return;
         };
         let node = NodeId(self.random.below(NODES as u64) as u32);
-        let request = match self.random.below(14) {
+        let request = match self.random.below(19) {
+            14..=17 => {
+                let Some(db) = self.apps.get(1).cloned() else {
+                    return;
+                };
+                Request::Move(db, node)
+            }
+            18 => match self.apps.get(1).cloned() {
+                Some(db) => Request::CancelMove(db),
+                None => return,
+            },
             10 => match VolumeId::parse("pg") {
                 Ok(volume) => Request::RemoveVolume(volume),
                 Err(_) => return,
@@ -193,6 +265,14 @@ impl Walk {
                 if app.name() == "db" {
                     spec.instances = spec.instances.min(1);
                     spec.mounts.extend(mount("pg").ok());
+                    if self.random.chance(500) {
+                        let (label, value) = ("tandem/move-stop".into(), "freeze".into());
+                        spec.labels.insert(label, value);
+                    }
+                    if self.random.chance(200) {
+                        let hostname = format!("10.0.15.{}", 11 + node.0);
+                        spec.constraints.push(on(&hostname));
+                    }
                 }
                 Request::Put(app, spec.into())
             }
@@ -211,11 +291,7 @@ impl Walk {
                 None => return,
             },
         };
-        self.tell(&format!("> {}", request.brief()));
-        let force = Force::from(self.random.chance(300));
-        if !self.world.ask(request, force) {
-            self.tell("nobody answers");
-        }
+        self.ask(request);
     }
 
     fn some_instance(&mut self) -> Option<InstanceId> {
@@ -284,6 +360,9 @@ impl Walk {
         if let Some(deployment) = state.deployments().next() {
             let apps: Vec<String> = deployment.apps().map(ToString::to_string).collect();
             return Some(format!("the deployment of {} goes on", apps.join(", ")));
+        }
+        if let Some(movement) = state.moves().next() {
+            return Some(format!("a move is in {}", movement.phase));
         }
         state
             .apps()

@@ -1,6 +1,7 @@
 //! What must hold after every event, whatever has gone wrong.
 //!
-//! - No two runnable instances hold one claim, and no two processes have one volume.
+//! - No two runnable instances hold one claim, and no two processes that are not frozen have one
+//!   volume. What else moves promise is in [`crate::ledger`].
 //! - No node is given more than it has.
 //! - An instance never changes node or app, never climbs down, never runs twice, and is never
 //!   taken for ended while its process lives.
@@ -17,6 +18,7 @@ use model::{AppId, Instance, Resources, State};
 use node::Link;
 
 use crate::clients::Clients;
+use crate::ledger::Ledger;
 use crate::machine::Paper;
 
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,7 @@ pub struct Watch {
     /// What the exit records say, and what the master has.
     exits: BTreeMap<InstanceId, Exit>,
     told: BTreeMap<InstanceId, Option<Exit>>,
+    ledger: Ledger,
 }
 
 impl Watch {
@@ -77,14 +80,17 @@ impl Watch {
         &mut self,
         newest: Option<&State>,
         durable: Option<&State>,
-        machines: &[Paper],
+        machines: &mut [Paper],
         clients: &Clients,
     ) {
+        self.ledger.write(machines, &mut self.violations);
+        let machines: &[Paper] = machines;
         let (Some(newest), Some(durable)) = (newest, durable) else {
             self.seen = None;
             return;
         };
         self.processes(durable, machines);
+        self.ledger.look(durable, machines, &mut self.violations);
         let now = (newest.revision, durable.revision);
         if self.seen == Some(now) {
             return;
@@ -94,6 +100,7 @@ impl Watch {
         self.room(newest);
         self.ladder(durable);
         self.endings(durable);
+        self.ledger.read(durable, &mut self.violations);
         self.violations.extend(clients.disagree(durable));
     }
 
@@ -111,7 +118,7 @@ impl Watch {
                 }
             }
             for (id, process) in &paper.kernel.processes {
-                if process.since.is_none() {
+                if process.since.is_none() || process.frozen {
                     continue;
                 }
                 if durable.instance(*id).is_some_and(Instance::has_ended) {

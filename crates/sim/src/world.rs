@@ -7,6 +7,7 @@
 
 mod agents;
 mod masters;
+mod streams;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -188,6 +189,6 @@ impl World {
         let newest = self.master.as_ref().map(Master::newest);
         let durable = self.master.as_ref().map(Master::durable);
         self.watch
-            .look(newest, durable, &self.machines, &self.clients);
+            .look(newest, durable, &mut self.machines, &self.clients);
     }
 }

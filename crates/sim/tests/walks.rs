@@ -7,21 +7,29 @@
     reason = "the crate touches nothing; its test is told seeds by the environment"
 )]
 
+use sim::walk::Course;
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
 fn walk(hand: u64) {
+    for course in [Course::Everything, Course::Moves] {
+        walk_all(hand, course);
+    }
+}
+
+fn walk_all(hand: u64, course: Course) {
     let hands = 4;
     let seeds = match number("SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("SEEDS").unwrap_or(5000),
     };
     for seed in seeds.filter(|seed| seed % hands == hand) {
-        let broken = sim::walk::walk(seed).err();
+        let broken = sim::walk::walk(seed, course).err();
         assert!(
             broken.is_none(),
-            "{}(SEED={seed} walks it alone)",
+            "{course:?}: {}(SEED={seed} walks it alone)",
             broken.map(|broken| broken.to_string()).unwrap_or_default()
         );
     }

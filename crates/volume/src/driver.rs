@@ -94,6 +94,12 @@ pub struct SnapshotName(String);
 )]
 pub struct ParseSnapshotName(String);
 
+impl From<model::Snapshot> for SnapshotName {
+    fn from(snapshot: model::Snapshot) -> Self {
+        Self(snapshot.to_string())
+    }
+}
+
 impl SnapshotName {
     pub fn parse(name: &str) -> Result<Self, ParseSnapshotName> {
         let valid = (1..=128).contains(&name.len())

@@ -20,7 +20,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use model::ids::{Generation, MoveId, VolumeId};
-use model::volume::{CopyRole, RoleFile};
+use model::volume::{CopyRole, RoleFile, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::disk;
@@ -46,18 +46,22 @@ impl Role {
         RoleFile {
             generation: self.generation,
             role: self.role,
+            movement: self.in_move,
+            last: self
+                .snapshot
+                .as_ref()
+                .and_then(|name| Snapshot::named(name.as_str())),
         }
     }
 }
 
-/// Of a volume that is in no move.
 impl From<RoleFile> for Role {
     fn from(file: RoleFile) -> Self {
         Self {
             generation: file.generation,
             role: file.role,
-            in_move: None,
-            snapshot: None,
+            in_move: file.movement,
+            snapshot: file.last.map(SnapshotName::from),
         }
     }
 }
@@ -189,10 +193,7 @@ mod tests {
     fn roles_are_read_back_as_they_were_written() {
         let dir = tempfile::tempdir().unwrap();
         let roles = Roles::open(dir.path().join("roles")).unwrap();
-        let live = Role::from(RoleFile {
-            generation: Generation(1),
-            role: CopyRole::Live,
-        });
+        let live = Role::from(RoleFile::live(Generation(1)));
         roles.persist(&volume("pg"), &sealed(3)).unwrap();
         roles.persist(&volume("pg.json.new"), &live).unwrap();
         let again = Roles::open(dir.path().join("roles")).unwrap();

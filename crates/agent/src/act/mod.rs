@@ -2,8 +2,13 @@
 //! done again from the start. Which and when is `node::converge`'s word.
 
 mod attach;
+mod close_volume;
 mod create;
+mod destroy_volume;
 mod kill;
+mod make_volume;
+mod open_volume;
+mod persist_role;
 mod prepare;
 mod pull;
 mod remove;
@@ -11,6 +16,7 @@ mod spec;
 mod start;
 mod stop;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +25,8 @@ use container::{Created, How, Instance};
 use image::Store;
 use model::instance::ExitStatus;
 use model::session::Welcome;
-use model::{Assigned, Exit, InstanceId, Time};
+use model::volume::RoleFile;
+use model::{Assigned, Exit, InstanceId, Time, VolumeId};
 use node::{Action, Stage};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +35,7 @@ use crate::clock::Clock;
 use crate::disk::{Disk, Note};
 use crate::error::words;
 use crate::event::NetworkState;
+use crate::volumes::Volumes;
 use crate::{Config, Error as Fatal};
 
 /// Climbs that may be under way at once: each costs a core for some milliseconds.
@@ -40,12 +48,13 @@ pub(crate) struct Tools {
     pub config: Arc<Config>,
     pub disk: Disk,
     pub images: Arc<Store>,
+    pub volumes: Volumes,
     pub clock: Clock,
     climbs: Semaphore,
     pulls: Semaphore,
 }
 
-/// What one action works on; taken by the heart when it begins.
+/// What one action on an instance works on; taken by the heart when it begins.
 pub(crate) struct Work {
     pub id: InstanceId,
     /// `None`: nobody asks for the instance any more.
@@ -54,6 +63,8 @@ pub(crate) struct Work {
     pub created: Option<Created>,
     pub running: Option<Instance>,
     pub network: NetworkState,
+    /// Directories of open volumes.
+    pub volumes: BTreeMap<VolumeId, PathBuf>,
     /// The last welcome: the overlay's shape.
     pub welcome: Option<Welcome>,
     /// The image is not wanted any more.
@@ -71,6 +82,11 @@ pub(crate) enum Done {
     Ended(Exit),
     Removed,
     Cancelled,
+    /// Of a volume: what its role file says now; `None`: there is no copy any more.
+    Role(Option<RoleFile>),
+    /// The volume's directory, to be bound into containers.
+    Opened(PathBuf),
+    Closed,
 }
 
 /// What one action could not do.
@@ -82,10 +98,12 @@ pub(crate) enum Error {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("volumes are not there yet: this agent has no driver that could open {0}")]
-    NoVolumes(String),
+    #[error("volume {0} is not open on this node")]
+    NotOpen(VolumeId),
     #[error("an instance can have one fixed address, and {0} were asked for")]
     FixedAddresses(usize),
+    #[error("moves of volumes are not there yet")]
+    NoMoves,
     #[error("privileged containers are not there yet")]
     Privileged,
     #[error("the overlay network is down: {0}")]
@@ -111,6 +129,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Network(#[from] network::Error),
     #[error(transparent)]
+    Volume(#[from] volume::Error),
+    #[error(transparent)]
     Note(#[from] Fatal),
     #[error("a thread of the agent's panicked")]
     Panicked(#[from] tokio::task::JoinError),
@@ -132,10 +152,12 @@ impl Tools {
     pub fn open(disk: Disk, config: Arc<Config>) -> Result<Self, Fatal> {
         let images = Store::open(&disk.images(), config.registries.clone())
             .map_err(|source| Fatal::Images { source })?;
+        let volumes = Volumes::new(disk.volumes(), config.pool_size);
         Ok(Self {
             config,
             disk,
             images,
+            volumes,
             clock: Clock::start(),
             climbs: Semaphore::new(CLIMBS),
             pulls: Semaphore::new(PULLS),
@@ -188,12 +210,25 @@ pub(crate) async fn perform(tools: &Tools, action: &Action, work: Work) -> Resul
         Action::Stop { .. } => stop::stop(tools, work).await,
         Action::Kill { .. } => kill::kill(tools, work).await,
         Action::Remove { .. } => remove::remove(tools, work).await,
-        // The driver's verbs hook in here, one file each; none of them may pretend.
-        Action::MakeVolume { volume, .. }
-        | Action::AdoptVolume { volume, .. }
-        | Action::OpenVolume { volume, .. }
-        | Action::CloseVolume { volume }
-        | Action::DestroyVolume { volume, .. } => Err(Error::NoVolumes(volume.to_string())),
+        Action::MakeVolume { volume, role, size } => {
+            make_volume::make(tools, volume, *role, *size).await
+        }
+        Action::PersistRole { volume, role } => persist_role::persist(tools, volume, *role).await,
+        Action::OpenVolume { volume, size, .. } => open_volume::open(tools, volume, *size).await,
+        Action::CloseVolume { volume } => close_volume::close(tools, volume).await,
+        Action::DestroyVolume { volume, .. } => destroy_volume::destroy(tools, volume).await,
+        Action::Freeze { .. }
+        | Action::KillAll { .. }
+        | Action::Release { .. }
+        | Action::Thaw { .. }
+        | Action::RunHook { .. }
+        | Action::SyncVolume { .. }
+        | Action::CheckStill { .. }
+        | Action::Snapshot { .. }
+        | Action::Receive { .. }
+        | Action::SyncReceived { .. }
+        | Action::Promote { .. }
+        | Action::DropSnapshot { .. } => Err(Error::NoMoves),
     }
 }
 

@@ -10,9 +10,6 @@ use super::{Done, Error, Tools, Work, blocking};
 
 pub(super) async fn prepare(tools: &Tools, work: &Work) -> Result<Done, Error> {
     let assigned = work.assigned()?;
-    if let Some((volume, _)) = assigned.spec.volumes().next() {
-        return Err(Error::NoVolumes(volume.to_string()));
-    }
     let dir = tools.disk.instance(work.id);
     let image = match assigned.spec.image() {
         None => None,

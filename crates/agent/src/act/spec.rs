@@ -1,6 +1,7 @@
 //! From an assigned instance to the container it shall be: the joint between `model`, `image`,
 //! `network` and `container`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use container::{Limits, Mount, Network, Root, Source, Spec, Ulimit, User};
 use image::{Arguments, ImageConfig, Overrides, Process};
 use model::spec::{Command, DockerOptions, Engine, ImageContainer, MountSource};
-use model::{Assigned, InstanceId};
+use model::{Assigned, InstanceId, VolumeId};
 
 use super::{Error, Tools, Work};
 use crate::environment;
@@ -29,6 +30,8 @@ pub(super) struct Plan {
     network: Option<(PathBuf, Ipv4Addr)>,
     gateway: Ipv4Addr,
     hidden: Vec<PathBuf>,
+    /// Directories of open volumes.
+    volumes: BTreeMap<VolumeId, PathBuf>,
     cgroup: String,
     shim_cgroup: String,
     log: container::LogLimits,
@@ -65,6 +68,7 @@ impl Plan {
                 .as_ref()
                 .map_or(Ipv4Addr::UNSPECIFIED, overlay::gateway),
             hidden,
+            volumes: work.volumes.clone(),
             cgroup: tools.cgroup(id),
             shim_cgroup: tools.shim_cgroup(),
             log: tools.config.log,
@@ -164,7 +168,7 @@ impl Plan {
         let mut mounts = Vec::new();
         for mount in &self.assigned.spec.mounts {
             mounts.push(Mount {
-                source: source(&mount.source)?,
+                source: self.source(&mount.source)?,
                 target: self.target(&mount.path),
                 read_only: mount.read_only,
             });
@@ -198,6 +202,24 @@ impl Plan {
             }
         }
         Ok(mounts)
+    }
+
+    /// What is mounted; a host path that is missing is made, as Docker does.
+    fn source(&self, source: &MountSource) -> Result<Source, Error> {
+        match source {
+            MountSource::Volume { volume, .. } => {
+                let open = self.volumes.get(volume).cloned();
+                let directory = open.ok_or_else(|| Error::NotOpen(volume.clone()))?;
+                Ok(Source::Bind(directory))
+            }
+            MountSource::Host(path) => {
+                let path = PathBuf::from(path);
+                if !path.exists() {
+                    fs::create_dir_all(&path).map_err(Error::file("create", &path))?;
+                }
+                Ok(Source::Bind(path))
+            }
+        }
     }
 
     /// A relative path is one in the sandbox, as under Mesos.
@@ -299,21 +321,6 @@ fn overrides(id: InstanceId, assigned: &Assigned, host: &str, networked: bool) -
         stop_signal: options.and_then(|options| options.stop_signal.clone()),
         hostname: hostname.unwrap_or(own),
         tty: false,
-    }
-}
-
-/// What is mounted; a host path that is missing is made, as Docker does.
-fn source(source: &MountSource) -> Result<Source, Error> {
-    match source {
-        // An opened volume's directory would be bound here.
-        MountSource::Volume { volume, .. } => Err(Error::NoVolumes(volume.to_string())),
-        MountSource::Host(path) => {
-            let path = PathBuf::from(path);
-            if !path.exists() {
-                fs::create_dir_all(&path).map_err(Error::file("create", &path))?;
-            }
-            Ok(Source::Bind(path))
-        }
     }
 }
 

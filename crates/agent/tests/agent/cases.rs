@@ -3,6 +3,7 @@
 mod asks;
 mod images;
 mod network;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -37,7 +38,10 @@ pub async fn all(filter: &str) -> ExitCode {
         a_task_that_listens_ends_by_its_signal_and_one_that_does_not_is_killed,
         without_a_session_what_runs_is_kept_and_reported_later,
         a_missing_command_is_an_end_with_its_reason,
-        images::a_volume_is_refused_in_words,
+        volumes::data_outlives_instances_agents_and_mounts,
+        volumes::a_pool_that_turns_read_only_is_told_and_its_cure_too,
+        volumes::a_pool_without_room_is_told_where_it_is_missed,
+        volumes::killed_at_any_moment_an_agent_makes_a_volume_once,
         images::an_image_that_cannot_be_pulled_is_told_in_the_registrys_words,
         asks::logs_are_answered_and_followed,
         asks::a_command_runs_inside_and_takes_input,
@@ -45,6 +49,7 @@ pub async fn all(filter: &str) -> ExitCode {
         network::health_flips_are_reported,
         network::an_instance_on_the_overlay_has_its_address_and_name,
         network::without_a_master_the_next_agent_serves_names,
+        volumes::an_image_has_its_volume_at_its_path,
         images::an_image_gives_its_files_user_and_command,
         an_heir_is_prepared_and_runs_when_told,
         after_a_boot_what_ran_is_over_and_never_runs_again,

@@ -20,7 +20,8 @@ use nix::unistd::Pid;
 mod cases;
 mod master;
 
-/// Argument of a process that is an agent: state directory, master, cgroup, registry, token.
+/// Argument of a process that is an agent: state directory, master, cgroup, registry, pool's MiB,
+/// token.
 const AGENT: &str = "play-agent";
 const PATIENCE: Duration = Duration::from_secs(60);
 const UNDERLAY: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
@@ -30,10 +31,10 @@ fn main() -> ExitCode {
         return code;
     }
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, state_dir, master, cgroup, registry, token] = args.as_slice()
+    if let [role, state_dir, master, cgroup, registry, pool, token] = args.as_slice()
         && role == AGENT
     {
-        return play_agent(state_dir, master, cgroup, registry, token);
+        return play_agent(state_dir, master, cgroup, registry, pool, token);
     }
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: containers need root");
@@ -78,6 +79,7 @@ fn play_agent(
     master: &str,
     cgroup: &str,
     registry: &str,
+    pool: &str,
     token: &str,
 ) -> ExitCode {
     tracing_to_stderr();
@@ -95,6 +97,7 @@ fn play_agent(
         upstreams: Some(Vec::new()),
         hidden: Vec::new(),
         log: container::LogLimits::default(),
+        pool_size: Mebibytes::whole(pool.parse().expect("a size")),
     };
     match runtime().block_on(agent::run(config)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -139,6 +142,7 @@ struct World {
     home: tempfile::TempDir,
     cgroup: String,
     registry: String,
+    pool_mebibytes: u64,
 }
 
 impl World {
@@ -147,11 +151,16 @@ impl World {
             home: tempfile::tempdir().expect("a temporary directory"),
             cgroup: format!("tandem-agent-test-{}-{number}", std::process::id()),
             registry: String::new(),
+            pool_mebibytes: 256,
         }
     }
 
     fn state_dir(&self) -> PathBuf {
         self.home.path().join("state")
+    }
+
+    fn pool_mount(&self) -> PathBuf {
+        self.state_dir().join("volumes/pool")
     }
 
     fn log(&self) -> PathBuf {
@@ -168,7 +177,8 @@ impl World {
             .arg(AGENT)
             .arg(self.state_dir())
             .arg(master.to_string())
-            .args([&self.cgroup, &self.registry, token])
+            .args([&self.cgroup, &self.registry])
+            .args([&self.pool_mebibytes.to_string(), token])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -213,8 +223,9 @@ impl Drop for World {
         let roots = children(&self.state_dir().join("instances"));
         let roots = roots.into_iter().map(|dir| dir.join("rootfs"));
         for path in namespaces.into_iter().chain(roots) {
-            let _ = nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH);
+            unmount(&path);
         }
+        while unmount(&self.pool_mount()) {}
         // The overlay's devices are this network namespace's, which later cases share.
         for device in ["tnd0", "tnd0vx", "tnd1", "tnd1vx"] {
             let _ = Command::new("ip")
@@ -223,6 +234,11 @@ impl Drop for World {
                 .status();
         }
     }
+}
+
+/// Whether there was a mount.
+fn unmount(path: &Path) -> bool {
+    nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH).is_ok()
 }
 
 fn clear(group: &Path) {

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use model::session::{Ask, FromAgent, FromMaster, Hello, Input, Part, Welcome};
+use model::volume::VolumeOrder;
 use model::{
     Assigned, Assignment, ClusterId, Directory, Epoch, InstanceId, InstanceLevel, Level, NodeId,
-    Revision,
+    Revision, VolumeId, VolumeLevel,
 };
 use protocol::trust::Authority;
 use protocol::{Listener, Opening};
@@ -37,6 +38,7 @@ struct Known {
     directory: Directory,
     hellos: Vec<Hello>,
     levels: BTreeMap<InstanceId, Vec<InstanceLevel>>,
+    volumes: BTreeMap<VolumeId, VolumeLevel>,
     answers: BTreeMap<u64, Vec<Part>>,
     session: Option<mpsc::UnboundedSender<FromMaster>>,
 }
@@ -86,8 +88,18 @@ impl Master {
 
     /// Changes the assignment and sends it whole.
     pub fn assign(&self, change: impl FnOnce(&mut BTreeMap<InstanceId, Assigned>)) {
+        self.change(|assignment| change(&mut assignment.instances));
+    }
+
+    pub fn order(&self, volume: &VolumeId, order: VolumeOrder) {
+        self.change(|assignment| {
+            assignment.volumes.insert(volume.clone(), order);
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Assignment)) {
         self.with(|known| {
-            change(&mut known.assignment.instances);
+            change(&mut known.assignment);
             known.assignment.revision.0 += 1;
             let whole = Box::new(known.assignment.clone());
             known.say(FromMaster::Assignment {
@@ -148,6 +160,18 @@ impl Master {
         .await
     }
 
+    pub async fn volume(
+        &self,
+        id: &VolumeId,
+        what: &str,
+        holds: impl Fn(&VolumeLevel) -> bool,
+    ) -> VolumeLevel {
+        self.until(what, |known| {
+            known.volumes.get(id).filter(|level| holds(level)).cloned()
+        })
+        .await
+    }
+
     /// The parts of an answer once `holds`.
     pub async fn answer(&self, ask: u64, holds: impl Fn(&[Part]) -> bool) -> Vec<Part> {
         self.until("an answer", |known| {
@@ -177,7 +201,9 @@ impl Master {
         match tokio::time::timeout(PATIENCE, search).await {
             Ok(found) => found,
             Err(_) => {
-                let told = self.with(|known| format!("{:?} {:?}", known.levels, known.answers));
+                let told = self.with(|known| {
+                    format!("{:?} {:?} {:?}", known.levels, known.volumes, known.answers)
+                });
                 panic!("waited for {what}; told: {told}")
             }
         }
@@ -283,8 +309,10 @@ fn hear(message: FromAgent, shared: &Shared) -> Option<FromMaster> {
                 sequence: last.sequence,
             };
             for sighting in sightings {
-                if let Level::Instance(id, level) = sighting.level {
-                    known.levels.entry(id).or_default().push(level);
+                match sighting.level {
+                    Level::Instance(id, level) => known.levels.entry(id).or_default().push(level),
+                    Level::Volume(id, level) => drop(known.volumes.insert(id, level)),
+                    _ => {}
                 }
             }
             Some(reply)

@@ -11,8 +11,9 @@ use crate::fingerprint;
 use crate::ids::{AppId, Incarnation, InstanceId, NodeId, Version};
 use crate::instance::{Exit, ExitStatus, Goal, Instance, Rung};
 use crate::machine::{Machine, NodeRecord, Presence, Resources};
-use crate::sighting::{InstanceLevel, VolumeLevel};
+use crate::sighting::InstanceLevel;
 use crate::spec::AppSpec;
+use crate::state::moves::seen_copy;
 use crate::state::{App, State};
 use crate::volume::{Copy, CopyRole};
 
@@ -76,6 +77,9 @@ impl State {
             Change::NodePresence { node, presence } => {
                 if let Some(record) = self.nodes.get_mut(node.0) {
                     record.presence = *presence;
+                    let moves = self.moves.values();
+                    let concerned = moves.filter(|m| m.from == *node || m.to == *node);
+                    touched.moves.extend(concerned.map(|m| m.id));
                     touched.nodes.insert(*node);
                     touched.freed.insert(*node);
                 }
@@ -212,15 +216,14 @@ impl State {
                 level,
             } => {
                 if let Some(record) = self.volumes.get_mut(volume) {
-                    // Its order changes with the first copy, which is no longer fresh, and with
-                    // the last, which need not be removed again.
-                    let had = record.copies.len();
+                    // What each node is told of it follows from its copies: the first is no
+                    // longer fresh, the landed one is to be promoted, the kept ones superseded.
+                    touched.assignments.extend(record.home);
+                    touched.assignments.insert(*node);
+                    touched.assignments.extend(record.copies.keys());
                     seen_copy(&mut record.copies, *node, *sighted, level);
-                    if record.copies.len() != had {
-                        touched.assignments.extend(record.home);
-                        touched.assignments.insert(*node);
-                    }
                     touched.volumes.insert(volume.clone());
+                    touched.moves.extend(self.moving_volumes.get(volume));
                 }
             }
             Change::VolumeRemoving { volume, generation } => {
@@ -232,6 +235,10 @@ impl State {
                         record.copies.entry(home).or_insert(Copy {
                             role: CopyRole::Live,
                             generation: *generation,
+                            movement: None,
+                            last: None,
+                            snapshots: Default::default(),
+                            took: None,
                             trouble: None,
                             sighted: Default::default(),
                         });
@@ -247,6 +254,26 @@ impl State {
                     touched.volumes.insert(volume.clone());
                 }
             }
+            Change::MoveBegan { movement } => self.move_began(movement, touched),
+            Change::MovePhase {
+                movement,
+                phase,
+                deadline,
+                heir,
+                took,
+            } => self.with_move(*movement, touched, |record| {
+                record.phase = phase.clone();
+                record.deadline = *deadline;
+                record.heir = *heir;
+                record.took = *took;
+            }),
+            Change::HandedOver { movement, deadline } => {
+                self.handed_over(*movement, *deadline, touched);
+            }
+            Change::MoveAbandoned { movement, reason } => {
+                self.move_abandoned(*movement, reason, touched);
+            }
+            Change::MoveEnded { movement } => self.move_ended(*movement, touched),
         }
     }
 
@@ -394,7 +421,7 @@ impl State {
     }
 
     /// Changes an instance, keeping its app's counters and its node's fingerprint right.
-    fn change_instance(
+    pub(super) fn change_instance(
         &mut self,
         id: InstanceId,
         touched: &mut Touched,
@@ -409,8 +436,10 @@ impl State {
             .get_mut(instance.app_slot)
             .filter(|app| app.id == instance.app);
         let before = (app.as_ref().map(|app| instance.count(app)), instance.goal);
+        touched.moves.extend(self.moving_apps.get(&instance.app));
         let entry_before = entry(instance);
-        let (ended_before, runnable_before) = (instance.has_ended(), instance.is_runnable());
+        let is = |i: &Instance| (i.has_ended(), i.holds_claims());
+        let (was, runnable_before) = (is(instance), instance.is_runnable());
         change(instance);
         if let (Some(app), Some(count)) = (app, before.0) {
             let now = instance.count(app);
@@ -429,7 +458,7 @@ impl State {
                 .wrapping_add(entry(instance));
             touched.assignments.insert(instance.placement.node);
         }
-        if instance.is_runnable() != runnable_before || instance.has_ended() != ended_before {
+        if is(instance) != was {
             self.release_what_passed(id);
         }
     }
@@ -439,10 +468,10 @@ impl State {
         let Some(instance) = self.instance(id).cloned() else {
             return;
         };
-        if instance.has_ended() {
+        if !instance.holds_volumes() {
             self.release_volumes(&instance);
         }
-        if !instance.is_runnable() {
+        if !instance.holds_claims() {
             self.release_claims(&instance);
         }
     }
@@ -502,6 +531,7 @@ impl State {
             return;
         };
         touched_by(touched, &instance);
+        touched.moves.extend(self.moving_apps.get(&instance.app));
         touched.assignments.insert(instance.placement.node);
         touched.freed.insert(instance.placement.node);
         self.release_volumes(&instance);
@@ -532,7 +562,7 @@ impl App {
     }
 }
 
-fn touched_by(touched: &mut Touched, instance: &Instance) {
+pub(super) fn touched_by(touched: &mut Touched, instance: &Instance) {
     touched.instances.insert(instance.id);
     touched.apps.insert(instance.app.clone());
     touched.nodes.insert(instance.placement.node);
@@ -550,30 +580,4 @@ fn resources(instance: &Instance) -> Resources {
 /// The fingerprint of an instance's entry in its node's assignment.
 fn entry(instance: &Instance) -> u64 {
     fingerprint::of(&(&instance.id, &Assigned::from(instance)))
-}
-
-fn seen_copy(
-    copies: &mut std::collections::BTreeMap<NodeId, Copy>,
-    node: NodeId,
-    sighted: (Incarnation, u64),
-    level: &VolumeLevel,
-) {
-    if copies
-        .get(&node)
-        .is_some_and(|copy| sighted <= copy.sighted)
-    {
-        return;
-    }
-    match level.role {
-        None => drop(copies.remove(&node)),
-        Some(role) => drop(copies.insert(
-            node,
-            Copy {
-                role,
-                generation: level.generation,
-                trouble: level.trouble.clone(),
-                sighted,
-            },
-        )),
-    }
 }

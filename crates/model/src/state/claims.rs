@@ -19,9 +19,8 @@ impl State {
     }
 
     fn is_free(&self, holding: Option<&Holding>) -> bool {
-        holding.is_none_or(|h| {
-            !self.is_runnable(h.holder) && h.heir.is_none_or(|heir| !self.is_runnable(heir))
-        })
+        let holds = |id| self.instance(id).is_some_and(Instance::holds_claims);
+        holding.is_none_or(|h| !holds(h.holder) && h.heir.is_none_or(|heir| !holds(heir)))
     }
 
     /// Whether no runnable instance and no node has this overlay address.
@@ -77,14 +76,14 @@ impl State {
 
     /// Takes everything that an instance may claim. An heir is noted beside the holder.
     pub(super) fn take_claims(&mut self, instance: &Instance) {
-        if !instance.has_ended() {
+        if instance.holds_volumes() {
             for (volume, _) in instance.spec.volumes() {
                 if let Some(volume) = self.volumes.get_mut(volume) {
                     volume.holding = Some(join(volume.holding.as_ref(), instance));
                 }
             }
         }
-        if !instance.is_runnable() {
+        if !instance.holds_claims() {
             return;
         }
         let join = |old: Option<&Holding>| join(old, instance);
@@ -110,6 +109,30 @@ impl State {
         {
             let held = join(app.slots.get(&instance.slot));
             app.slots.insert(instance.slot, held);
+        }
+    }
+
+    /// The heir becomes the holder of what both claim, at the hand-over. What only the one who
+    /// held has (its own address, its node's ports) stays with it to its end.
+    pub(super) fn hand_over_claims(&mut self, heir: &Instance) {
+        let held = Holding {
+            holder: heir.id,
+            heir: None,
+        };
+        for (volume, _) in heir.spec.volumes() {
+            if let Some(volume) = self.volumes.get_mut(volume) {
+                volume.holding = Some(held);
+            }
+        }
+        for fixed in &heir.placement.fixed_addresses {
+            self.fixed_addresses.insert(fixed.address, held);
+        }
+        if let Some(app) = self
+            .apps
+            .get_mut(heir.app_slot)
+            .filter(|app| app.id == heir.app)
+        {
+            app.slots.insert(heir.slot, held);
         }
     }
 

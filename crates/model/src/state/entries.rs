@@ -88,6 +88,13 @@ impl State {
                 instances: Vec::new(),
                 node: Some(*node),
             },
+            Change::HandedOver { movement, .. } => {
+                let heir = self.movement(*movement).and_then(|m| m.heir);
+                match heir.and_then(|heir| self.instance(heir)) {
+                    Some(heir) => self.concerned_with(heir),
+                    None => Concerned::default(),
+                }
+            }
             _ => Concerned::default(),
         }
     }
@@ -98,7 +105,10 @@ impl State {
         let fixed = instance.placement.fixed_addresses.iter();
         let fixed = fixed.filter_map(|f| self.fixed_addresses.get(&f.address).copied());
         let mut instances = vec![instance.id];
-        for held in overlay.into_iter().chain(fixed) {
+        // An heir and its holder share volumes besides.
+        let volumes = instance.spec.volumes();
+        let volumes = volumes.filter_map(|(id, _)| self.volume(id)?.holding);
+        for held in overlay.into_iter().chain(fixed).chain(volumes) {
             instances.push(held.holder);
             instances.extend(held.heir);
         }

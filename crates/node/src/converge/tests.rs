@@ -258,23 +258,20 @@ fn an_instance_waits_for_its_volumes_under_the_ordered_generation() {
         ..Assignment::default()
     };
     let with = |generation, open| {
-        let role = CopyRole::Live;
         let mut observed = at(Stage::Attached);
         let local = LocalVolume {
-            file: Some(RoleFile { generation, role }),
+            file: Some(RoleFile::live(generation)),
             open,
+            ..LocalVolume::default()
         };
         observed.volumes.insert(pg.clone(), local);
         observed
     };
-    let role = RoleFile {
-        generation,
-        role: CopyRole::Live,
-    };
+    let role = RoleFile::live(generation);
     let volume = pg.clone();
     assert_eq!(
         converge(&order, &with(Generation(1), true), Time(9)),
-        vec![Action::AdoptVolume { volume, role }]
+        vec![Action::PersistRole { volume, role }]
     );
     let volume = pg.clone();
     assert_eq!(

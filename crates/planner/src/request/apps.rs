@@ -1,9 +1,11 @@
 //! Requests about apps and deployments.
 
 use model::ids::{AppId, DeploymentId};
+use model::movement::Reason;
 use model::{Action, App, AppSpec, Change, Deployment, Draft, Step};
 
 use crate::request::change::change;
+use crate::request::moves;
 use crate::request::{Accepted, Force, Refusal};
 
 /// Makes an app what `spec` says, new or not. 200 or 201; refusals as [`change`].
@@ -63,11 +65,15 @@ pub fn scale(
 pub fn restart_app(draft: &mut Draft, app: &AppId, force: Force) -> Result<Accepted, Refusal> {
     let record = existing(draft, app)?;
     let (lock, before) = (record.deployment, record.spec.clone());
+    if force == Force::No {
+        moves::let_be(draft.state(), app)?;
+    }
     match (lock, force) {
         (Some(lock), Force::No) => return Err(Refusal::Locked(vec![lock])),
         (Some(deployment), Force::Yes) => draft.apply(Change::DeploymentEnded { deployment }),
         (None, _) => {}
     }
+    moves::overrule(draft, app, Reason::Forced);
     let version = draft.next_version();
     draft.apply(Change::AppRestarted {
         app: app.clone(),

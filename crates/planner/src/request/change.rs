@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use model::ids::{AppId, DeploymentId, Version};
 use model::instance::StopCause;
+use model::movement::Reason;
 use model::quantity::Quantity;
 use model::{Action, App, AppSpec, Change, Deployment, Draft, Generation, State, Volume};
 use scheduler::Wish;
 
-use crate::request::service_ports;
 use crate::request::{Accepted, Force, Refusal};
+use crate::request::{moves, service_ports};
 use crate::rollout::{self, Planned};
 use crate::stop;
 
@@ -46,6 +47,10 @@ pub fn change(
     if !locks.is_empty() && force == Force::No {
         return Err(Refusal::Locked(locks.into_iter().collect()));
     }
+    if force == Force::No {
+        let mut kept = targets.iter().filter(|target| target.spec.is_some());
+        kept.try_for_each(|target| moves::let_be(state, &target.app))?;
+    }
     let planned: Vec<Planned> = targets.iter().map(Target::planned).collect();
     let steps = rollout::plan(state, &planned).map_err(Refusal::Cyclic)?;
     let superseded = superseded(state, &targets, locks);
@@ -55,6 +60,7 @@ pub fn change(
         draft.apply(Change::DeploymentEnded { deployment });
     }
     for target in &targets {
+        target.overrule_move(draft);
         target.apply(draft, version);
     }
     let deployment = draft.next_deployment();
@@ -114,6 +120,14 @@ impl Target {
             app: self.app.clone(),
             spec: self.spec.clone(),
             action: self.action,
+        }
+    }
+
+    /// Abandons a move that leads the app; one of an app that is to go at any phase.
+    fn overrule_move(&self, draft: &mut Draft) {
+        match self.spec.is_none() {
+            true => moves::abandon(draft, &self.app, Reason::AppRemoved),
+            false => moves::overrule(draft, &self.app, Reason::Forced),
         }
     }
 

@@ -8,6 +8,7 @@ mod apps;
 mod change;
 mod cluster;
 mod instances;
+mod moves;
 mod nodes;
 mod service_ports;
 mod volumes;
@@ -19,6 +20,7 @@ use model::quantity::Mebibytes;
 use model::time::Time;
 use scheduler::ConstraintFault;
 
+pub use crate::relocate::Plan;
 pub use apps::{
     cancel_deployment, post_app, put_app, put_apps, remove_app, reset_delay, restart_app, scale,
 };
@@ -27,6 +29,7 @@ pub(crate) use change::take_volumes;
 pub(crate) use change::{share_down, share_up};
 pub use cluster::{found, lead, make_token, use_token};
 pub use instances::{Kill, Killed, kill_instances};
+pub use moves::{MoveRefusal, cancel_move, move_app, move_volume, plan_move};
 pub use nodes::{drain, node_lost, undrain};
 pub use volumes::{create_volume, remove_volume};
 
@@ -125,6 +128,9 @@ pub enum Refusal {
     /// 403
     #[error("the token was used by {0}")]
     TokenUsed(String),
+    /// 404, 409 or 422
+    #[error(transparent)]
+    Move(#[from] MoveRefusal),
     /// 503
     #[error("no overlay address is left in {0}/{1}")]
     NoAddress(Ipv4Addr, u8),

@@ -45,6 +45,7 @@ fn has_data(state: &State, node: NodeId) -> bool {
     state
         .volumes()
         .any(|volume| volume.home == Some(node) || volume.copies.contains_key(&node))
+        || state.moves().any(|m| m.from == node || m.to == node)
 }
 
 fn existing(draft: &Draft, node: NodeId) -> Result<&NodeRecord, Refusal> {

@@ -6,7 +6,7 @@ use model::ids::{NodeId, VolumeId};
 use model::quantity::Mebibytes;
 use model::{Change, Draft, Generation, Volume};
 
-use crate::request::Refusal;
+use crate::request::{MoveRefusal, Refusal};
 
 /// Creates an empty volume, on `node` if one is named, else where it is first used. Creating it
 /// again with the same wishes changes nothing. Gives whether it is new. 201 or 200; 404 for the
@@ -62,6 +62,11 @@ pub fn remove_volume(draft: &mut Draft, id: &VolumeId) -> Result<(), Refusal> {
             volume: id.clone(),
             tenant: tenant.clone(),
         });
+    }
+    if let Some(movement) = draft.state().move_of_volume(id) {
+        let phase = movement.phase.to_string();
+        let volume = id.clone();
+        return Err(MoveRefusal::UnderWay { volume, phase }.into());
     }
     if !volume.removing {
         let generation = Generation(volume.generation.0 + 1);

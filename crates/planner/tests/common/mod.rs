@@ -10,11 +10,10 @@ use model::instance::{Exit, ExitStatus, Goal, StopCause};
 use model::machine::{Machine, Resources};
 use model::quantity::Quantity;
 use model::session::{Hello, PROTOCOL};
-use model::sighting::{InstanceLevel, VolumeLevel};
+use model::sighting::InstanceLevel;
 use model::spec::{Command, HealthCheck, Mount, MountSource, Probe, ProbePort, VolumeForm, Wanted};
 use model::state::Settings;
 use model::time::{Millis, Time};
-use model::volume::VolumeOrder;
 use model::{
     AppSpec, Assignment, CopyRole, Directory, Draft, Health, Level, Revision, Rung, Sighting,
     State, Tip, Touched,
@@ -22,6 +21,10 @@ use model::{
 use planner::leader::{Agenda, Budget, More, step};
 use planner::presence::Watch;
 use planner::{derive, request, session};
+
+mod volumes;
+
+use volumes::Volumes;
 
 pub struct Cluster {
     pub tip: Tip,
@@ -36,6 +39,8 @@ pub struct Cluster {
     pub sick: BTreeSet<AppId>,
     /// Apps whose instances need to be told when they have stopped.
     pub stubborn: BTreeSet<AppId>,
+    /// Apps whose heirs never get ready.
+    pub unprepared: BTreeSet<AppId>,
 }
 
 pub struct Agent {
@@ -47,7 +52,7 @@ pub struct Agent {
     pub assignment: Assignment,
     /// What it has, as far up as it is.
     pub has: BTreeMap<InstanceId, InstanceLevel>,
-    pub volumes: BTreeSet<VolumeId>,
+    pub volumes: Volumes,
 }
 
 pub fn app(id: &str) -> AppId {
@@ -140,6 +145,7 @@ impl Cluster {
             crashing: BTreeMap::new(),
             sick: BTreeSet::new(),
             stubborn: BTreeSet::new(),
+            unprepared: BTreeSet::new(),
         };
         cluster.decide(|draft| {
             request::found(draft, ClusterId(7), Settings::default());
@@ -226,7 +232,7 @@ impl Cluster {
                 sequence: 0,
                 assignment: Assignment::default(),
                 has: BTreeMap::new(),
-                volumes: BTreeSet::new(),
+                volumes: Volumes::new(),
             },
         );
         self.connect(&name);
@@ -346,43 +352,26 @@ impl Cluster {
                 (Goal::Run, None) => {
                     started(&assigned.app, &assigned.spec, &self.crashing, &self.sick)
                 }
-                (Goal::Run, Some(level)) if level.rung == Rung::Running => {
+                (Goal::Run, Some(level))
+                    if matches!(level.rung, Rung::Placed | Rung::Starting | Rung::Running) =>
+                {
                     started(&assigned.app, &assigned.spec, &self.crashing, &self.sick)
                 }
                 (Goal::Run, Some(level)) => level.clone(),
-                (Goal::Prepare, _) => InstanceLevel::default(),
+                (Goal::Prepare, _) if self.unprepared.contains(&assigned.app) => {
+                    InstanceLevel::default()
+                }
+                (Goal::Prepare, _) => InstanceLevel {
+                    rung: Rung::Starting,
+                    ..InstanceLevel::default()
+                },
             };
             if agent.has.get(id) != Some(&level) {
                 agent.has.insert(*id, level.clone());
                 levels.push(Level::Instance(*id, level));
             }
         }
-        for (id, order) in &agent.assignment.volumes {
-            match order {
-                VolumeOrder::Live {
-                    generation, fresh, ..
-                } => {
-                    assert!(*fresh || agent.volumes.contains(id), "{id} is nowhere");
-                    if agent.volumes.insert(id.clone()) {
-                        let live = VolumeLevel {
-                            role: Some(CopyRole::Live),
-                            generation: *generation,
-                            trouble: None,
-                        };
-                        levels.push(Level::Volume(id.clone(), live));
-                    }
-                }
-                VolumeOrder::Remove { generation } => {
-                    agent.volumes.remove(id);
-                    let none = VolumeLevel {
-                        role: None,
-                        generation: *generation,
-                        trouble: None,
-                    };
-                    levels.push(Level::Volume(id.clone(), none));
-                }
-            }
-        }
+        levels.extend(volumes::obey(&agent.assignment, &mut agent.volumes));
         let sightings = levels.into_iter().map(|level| {
             agent.sequence += 1;
             Sighting {
@@ -459,11 +448,19 @@ impl Cluster {
         let mut claims = BTreeSet::new();
         let mut take = |claim: String| assert!(claims.insert(claim.clone()), "twice: {claim}");
         for instance in state.instances() {
-            if !instance.has_ended() {
+            let sealed = matches!(
+                instance.goal,
+                Goal::Prepare
+                    | Goal::Stop {
+                        cause: StopCause::Moved | StopCause::Abandoned,
+                        ..
+                    }
+            );
+            if !instance.has_ended() && !sealed {
                 let volumes = instance.spec.volumes();
                 volumes.for_each(|(volume, _)| take(format!("volume {volume}")));
             }
-            if !state.is_runnable(instance.id) {
+            if !state.is_runnable(instance.id) || sealed {
                 continue;
             }
             take(format!("slot {} of {}", instance.slot, instance.app));
@@ -493,7 +490,10 @@ impl Cluster {
                     continue;
                 }
                 for (volume, _) in assigned.spec.volumes() {
-                    assert!(writers.insert(volume.clone()), "two write {volume}");
+                    let copy = agent.volumes.get(volume);
+                    if copy.is_some_and(|copy| copy.role == Some(CopyRole::Live)) {
+                        assert!(writers.insert(volume.clone()), "two write {volume}");
+                    }
                 }
                 let lost = matches!(
                     assigned.goal,

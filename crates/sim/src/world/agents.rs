@@ -32,7 +32,7 @@ impl World {
     /// The power goes. It comes back only by [`World::power_on`].
     pub fn power_off(&mut self, machine: usize) {
         self.settle_flights(machine);
-        self.machines[machine].kill();
+        self.machines[machine].kill(&mut self.pace);
     }
 
     pub fn start_agent(&mut self, machine: usize) {
@@ -268,7 +268,10 @@ impl World {
     /// Performs an action on the machine, with what the world makes of it.
     fn act(&mut self, machine: usize, action: &Action) -> Result<(), String> {
         let now = self.now;
-        self.machines[machine].perform(action, now)?;
+        match action {
+            Action::Receive { .. } => self.receive(machine, action)?,
+            _ => self.machines[machine].perform(action, now)?,
+        }
         match action {
             Action::Start { instance } => {
                 let newest = self.master.as_ref().map(Master::newest);
@@ -313,6 +316,10 @@ impl World {
             .processes
             .get(&instance)
             .is_some_and(|process| process.since.is_none());
+        let frozen = paper.kernel.processes.get(&instance);
+        if frozen.is_some_and(|process| process.frozen) {
+            return;
+        }
         let exit = match at_the_door {
             true => never_ran("it was never let go"),
             false => exit,
@@ -350,6 +357,8 @@ fn usual(action: &Action) -> u64 {
     match action {
         Action::PullImage { .. } => 200,
         Action::MakeVolume { .. } | Action::DestroyVolume { .. } => 20,
+        Action::Receive { .. } => 40,
+        Action::SyncReceived { .. } | Action::Promote { .. } | Action::Snapshot { .. } => 20,
         _ => 5,
     }
 }

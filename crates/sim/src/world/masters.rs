@@ -62,6 +62,9 @@ pub enum Request {
     Restart(AppId),
     Kill(InstanceId),
     RemoveVolume(VolumeId),
+    Move(AppId, NodeId),
+    MoveVolume(VolumeId, NodeId),
+    CancelMove(AppId),
     Drain(NodeId),
     Undrain(NodeId),
 }
@@ -102,6 +105,9 @@ impl Request {
             Self::Restart(app) => format!("restart {app}"),
             Self::Kill(instance) => format!("stop {instance}"),
             Self::RemoveVolume(volume) => format!("remove volume {volume}"),
+            Self::Move(app, node) => format!("move {app} {node}"),
+            Self::MoveVolume(volume, node) => format!("move volume {volume} {node}"),
+            Self::CancelMove(app) => format!("cancel move {app}"),
             Self::Drain(node) => format!("drain {node}"),
             Self::Undrain(node) => format!("undrain {node}"),
         }
@@ -121,7 +127,13 @@ impl Request {
             }
             Self::Remove(app) => Some((app.clone(), None)),
             Self::Restart(app) => Some((app.clone(), spec(app).as_ref().and_then(shape))),
-            Self::Kill(_) | Self::RemoveVolume(_) | Self::Drain(_) | Self::Undrain(_) => None,
+            Self::Kill(_)
+            | Self::RemoveVolume(_)
+            | Self::Move(..)
+            | Self::MoveVolume(..)
+            | Self::CancelMove(_)
+            | Self::Drain(_)
+            | Self::Undrain(_) => None,
         }
     }
 
@@ -133,6 +145,9 @@ impl Request {
             Self::Restart(app) => request::restart_app(draft, &app, force).map(drop),
             Self::Kill(id) => request::kill_instances(draft, &[id], Kill::default()).map(drop),
             Self::RemoveVolume(volume) => request::remove_volume(draft, &volume),
+            Self::Move(app, node) => request::move_app(draft, &app, node).map(drop),
+            Self::MoveVolume(volume, node) => request::move_volume(draft, &volume, node).map(drop),
+            Self::CancelMove(app) => request::cancel_move(draft, &app),
             Self::Drain(node) => request::drain(draft, node),
             Self::Undrain(node) => request::undrain(draft, node),
         }

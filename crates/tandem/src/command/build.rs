@@ -69,10 +69,9 @@ pub async fn run(args: BuildArgs) -> Result<()> {
         push: args.push,
     };
     let builder = Builder::new(&general.state_dir.join("builder"), &registry)?;
-    let image = builder
-        .build(&build, |line| talk!("{line}"))
-        .await
-        .map_err(|error| explained(error, &registry))?;
+    let built = builder.build(&build, |line| talk!("{line}")).await;
+    builder.rest().await?;
+    let image = built.map_err(|error| explained(error, &registry))?;
     out::data(&format!("{image}\n"))
 }
 

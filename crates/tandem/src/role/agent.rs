@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use model::{Machine, Mebibytes, Quantity, Resources};
 
 use crate::fault::{Doing, Exit, Fault, Result};
-use crate::settings::keys::{self, AgentGiven, GeneralGiven, Given, RegistryGiven};
+use crate::settings::keys::{self, AgentGiven, GeneralGiven, Given, RegistryGiven, VolumeGiven};
 use crate::settings::{ConfigFile, File};
 
 /// What is left to the machine itself.
@@ -23,6 +23,8 @@ pub struct AgentArgs {
     agent: AgentGiven,
     #[command(flatten)]
     registry: RegistryGiven,
+    #[command(flatten)]
+    volume: VolumeGiven,
 }
 
 /// All that the agent needs to start.
@@ -53,6 +55,7 @@ fn plan(args: AgentArgs, file: File) -> Result<Plan> {
     let general = args.general.or(file.general()).settle();
     let agent = args.agent.or(file.agent).settle();
     let registry = args.registry.or(file.registry).settle();
+    let volume = args.volume.or(file.volume).settle();
     let state_dir = general.state_dir.join("agent");
     std::fs::create_dir_all(&state_dir).doing(|| format!("create {}", state_dir.display()))?;
     let master = master(&agent)?;
@@ -82,6 +85,7 @@ fn plan(args: AgentArgs, file: File) -> Result<Plan> {
                 bytes: agent.log_size.0.mebibytes_as_bytes(),
                 files: agent.log_files.max(1),
             },
+            pool_size: volume.pool_size.0,
         },
     })
 }

@@ -112,6 +112,7 @@ fn options(config: Option<&Path>, general: General, local: Local, network: &Netw
             path: "/ping".into(),
         }),
         machine: local.machine,
+        cgroup: local.cgroup.clone(),
         log_dir: local.log_dir.clone(),
         state_dir: general.state_dir.clone(),
         ..Options::new(Roles {
@@ -155,7 +156,7 @@ fn agent_command(config: Option<&Path>, general: &General, local: &Local) -> Vec
         "--hostname={address}".into(),
         "--attributes={attributes}".into(),
         "--mem={memory}MiB".into(),
-        "--cgroup=tandem/{name}".into(),
+        format!("--cgroup={}/{{name}}", local.cgroup),
         "--own-namespace=true".into(),
         format!("--hidden={state_dir},{}", local.log_dir.display()),
         format!("--master={machine}:{}", local.agents_port),

@@ -166,6 +166,8 @@ sections! {
     "volume" "Volumes": VolumeGiven => Volume {
         /// Size of a volume that is named for the first time without one
         default_size: Size = Size::mebibytes(1024), "volume-default-size", "TANDEM_VOLUME_DEFAULT_SIZE";
+        /// Size of the file in which a node keeps its volumes, reserved when the first is made
+        pool_size: Size = Size::mebibytes(5120), "volume-pool-size", "TANDEM_VOLUME_POOL_SIZE";
     }
 
     /// The overlay.
@@ -182,6 +184,8 @@ sections! {
         machine: local::Subnet = local::Subnet::new(Ipv4Addr::new(10, 0, 15, 10), 24), "machine", "TANDEM_LOCAL_MACHINE";
         /// Directory for the logs of master, registry and nodes
         log_dir: PathBuf = PathBuf::from("/var/log/tandem"), "log-dir", "TANDEM_LOCAL_LOG_DIR";
+        /// Control group below which all of it runs; two clusters must not share one
+        cgroup: String = "tandem".to_owned(), "local-cgroup", "TANDEM_LOCAL_CGROUP";
         /// Port of the HTTP API
         api_port: u16 = 8080, "api-port", "TANDEM_LOCAL_API_PORT";
         /// Port of the registry

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use model::Generation;
-use model::volume::{CopyRole, RoleFile};
+use model::volume::RoleFile;
 use volume::{Error, Role, Volumes};
 
 use crate::bench::{Bench, EDQUOT, MIB, fill, name, noise, volume};
@@ -33,10 +33,7 @@ async fn a_volume_made_twice_keeps_its_data_and_goes_when_removed() {
     let found = volumes.list().await.unwrap()[&pg].found.clone().unwrap();
     assert!(found.live && found.snapshots.is_empty() && found.asides.is_empty());
 
-    let role = Role::from(RoleFile {
-        generation: Generation(1),
-        role: CopyRole::Live,
-    });
+    let role = Role::from(RoleFile::live(Generation(1)));
     volumes.persist_role(&pg, role.clone()).await.unwrap();
     volumes
         .persist_role(&volume("gone"), role.clone())

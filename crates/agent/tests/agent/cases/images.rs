@@ -1,20 +1,18 @@
 //! Images and what cannot be had.
 
-use model::VolumeId;
 use model::session::Ask;
-use model::spec::{MountSource, VolumeForm};
 
 use super::asks::texts;
 use super::*;
 
 /// A registry of the distribution's own, and what it holds; gone when dropped.
-struct Registry {
+pub struct Registry {
     child: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Registry {
-    async fn start(home: &Path) -> Self {
+    pub async fn start(home: &Path) -> Self {
         let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = probe.local_addr().expect("an address").to_string();
         drop(probe);
@@ -43,7 +41,7 @@ impl Registry {
     }
 
     /// Busybox and a user, with this configuration.
-    fn push(&self, home: &Path, name: &str, config: &image::ImageConfig) {
+    pub fn push(&self, home: &Path, name: &str, config: &image::ImageConfig) {
         let root = home.join("image");
         fs::create_dir_all(root.join("bin")).expect("create");
         fs::create_dir_all(root.join("etc")).expect("create");
@@ -203,32 +201,4 @@ pub async fn an_image_that_cannot_be_pulled_is_told_in_the_registrys_words(mut w
         .map(|level| level.detail)
         .collect();
     assert_eq!(details[0].as_deref(), Some("pulling"));
-}
-
-pub async fn a_volume_is_refused_in_words(world: World) {
-    let (master, _agent) = start(&world).await;
-    let volume = VolumeId::parse("pg").expect("a name");
-    let spec = AppSpec {
-        command: Run::Shell("exec sleep 1000".into()),
-        mounts: vec![model::spec::Mount {
-            path: "/data".into(),
-            source: MountSource::Volume {
-                volume,
-                size: None,
-                form: VolumeForm::Flocker,
-            },
-            read_only: false,
-        }],
-        ..AppSpec::default()
-    };
-    master.assign(|all| drop(all.insert(ONE, assigned(spec))));
-    let level = master
-        .level(ONE, "the refusal", |level| {
-            level
-                .detail
-                .as_deref()
-                .is_some_and(|detail| detail.contains("volumes are not there yet"))
-        })
-        .await;
-    assert_eq!(level.rung, Rung::Preparing);
 }

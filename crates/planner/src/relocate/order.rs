@@ -1,0 +1,128 @@
+//! What each node of a move is to do, derived from the record: a phase is an order to the source
+//! and one to the target.
+
+use model::ids::NodeId;
+use model::movement::{Move, Phase};
+use model::volume::{Source, VolumeOrder};
+use model::{Copy, CopyRole, State, Volume};
+
+/// What the node is to do about a volume; nothing where it has no business with it.
+pub(crate) fn order(state: &State, volume: &Volume, node: NodeId) -> Option<VolumeOrder> {
+    if volume.removing {
+        return volume
+            .copies
+            .contains_key(&node)
+            .then_some(VolumeOrder::Remove {
+                generation: volume.generation,
+            });
+    }
+    let movement = state.move_of_volume(&volume.id);
+    let moving = match movement {
+        Some(movement) if movement.from == node => to_source(movement, volume, state),
+        Some(movement) if movement.to == node => to_target(movement, volume, state),
+        Some(_) | None => None,
+    };
+    moving.or_else(|| at_rest(volume, node, movement.is_some()))
+}
+
+fn to_source(movement: &Move, volume: &Volume, state: &State) -> Option<VolumeOrder> {
+    let parcel = movement.volumes.get(&volume.id)?;
+    let (generation, to) = (parcel.generation, movement.to);
+    match movement.phase {
+        Phase::Seed { round } | Phase::Ready { round } => Some(VolumeOrder::Seed {
+            generation,
+            size: volume.size,
+            to,
+            snapshot: movement.snapshot(round),
+            base: movement.base(parcel, round),
+            hook: matches!(movement.phase, Phase::Ready { .. }) && has_hook(movement, state),
+        }),
+        Phase::Seal { round } | Phase::Finish { round } => Some(VolumeOrder::Seal {
+            generation,
+            to,
+            snapshot: movement.snapshot(round),
+            base: movement.base(parcel, round),
+        }),
+        Phase::Abandon { .. } => Some(VolumeOrder::Unseal {
+            generation,
+            size: volume.size,
+            movement: movement.id,
+        }),
+        Phase::Reserve | Phase::Resume { .. } | Phase::Settle { .. } => None,
+    }
+}
+
+fn has_hook(movement: &Move, state: &State) -> bool {
+    let app = movement.app.as_ref().and_then(|app| state.app(app));
+    movement.heir.is_some() && app.is_some_and(|app| app.spec.move_hook().is_some())
+}
+
+fn to_target(movement: &Move, volume: &Volume, state: &State) -> Option<VolumeOrder> {
+    let parcel = movement.volumes.get(&volume.id)?;
+    let (round, last) = match movement.phase {
+        Phase::Reserve => (None, false),
+        Phase::Seed { round } | Phase::Ready { round } => (Some(round), false),
+        // What it has already: the last does not exist yet.
+        Phase::Seal { round } => (round.checked_sub(1), false),
+        Phase::Finish { round } => (Some(round), true),
+        Phase::Resume { .. } | Phase::Settle { .. } | Phase::Abandon { .. } => return None,
+    };
+    let source = state.node(movement.from)?;
+    Some(VolumeOrder::Land {
+        generation: parcel.generation,
+        movement: movement.id,
+        size: volume.size,
+        from: Source {
+            node: source.id,
+            address: source.machine.address,
+        },
+        snapshot: round.map(|round| movement.snapshot(round)),
+        base: round.and_then(|round| movement.base(parcel, round)),
+        last,
+    })
+}
+
+/// Between moves, and for nodes that a move has left behind.
+fn at_rest(volume: &Volume, node: NodeId, moving: bool) -> Option<VolumeOrder> {
+    let (generation, size) = (volume.generation, volume.size);
+    let copy = volume.copies.get(&node);
+    if volume.home == Some(node) {
+        let landed = copy.filter(|copy| copy.role == CopyRole::Landed);
+        return Some(match landed.and_then(|c| Some((c.movement?, c.last?))) {
+            Some((movement, snapshot)) => VolumeOrder::Promote {
+                generation,
+                size,
+                movement,
+                snapshot,
+            },
+            None => VolumeOrder::Live {
+                generation,
+                size,
+                // Only what never was anywhere may be made; a lost copy must not be replaced by
+                // an empty one.
+                fresh: volume.copies.is_empty(),
+            },
+        });
+    }
+    let copy = copy?;
+    match copy.role {
+        CopyRole::Sealed => copy.movement.map(|movement| VolumeOrder::Keep {
+            generation,
+            movement,
+        }),
+        CopyRole::Landing | CopyRole::Landed => Some(VolumeOrder::Discard { generation }),
+        CopyRole::Kept if !moving && is_superseded(volume, copy) => {
+            Some(VolumeOrder::Discard { generation })
+        }
+        // Data that the truth may lack goes by name only.
+        CopyRole::Kept | CopyRole::Live | CopyRole::Aside => None,
+    }
+}
+
+/// Whether a newer copy is kept elsewhere, and the newest is live at home.
+fn is_superseded(volume: &Volume, copy: &Copy) -> bool {
+    let live = |copy: &Copy| copy.role == CopyRole::Live && copy.generation == volume.generation;
+    let home = volume.home.and_then(|home| volume.copies.get(&home));
+    let newer = |other: &Copy| other.role == CopyRole::Kept && other.generation > copy.generation;
+    home.is_some_and(live) && volume.copies.values().any(newer)
+}

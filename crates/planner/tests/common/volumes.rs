@@ -1,0 +1,94 @@
+//! A node's copies on paper: what is ordered is so at once.
+
+use std::collections::BTreeMap;
+
+use model::ids::VolumeId;
+use model::sighting::VolumeLevel;
+use model::time::Millis;
+use model::volume::VolumeOrder;
+use model::{Assignment, CopyRole, Level};
+
+pub type Volumes = BTreeMap<VolumeId, VolumeLevel>;
+
+/// Obeys every order; gives what is news.
+pub fn obey(assignment: &Assignment, volumes: &mut Volumes) -> Vec<Level> {
+    let mut news = Vec::new();
+    for (id, order) in &assignment.volumes {
+        let is = volumes.get(id).cloned().unwrap_or_default();
+        assert!(
+            order.generation() >= is.generation,
+            "{id}: {order:?} came after {is:?}"
+        );
+        let next = obeyed(id, order, &is);
+        if next == is && (volumes.contains_key(id) || next.role.is_some()) {
+            continue;
+        }
+        match next.role {
+            Some(_) => drop(volumes.insert(id.clone(), next.clone())),
+            None => drop(volumes.remove(id)),
+        }
+        news.push(Level::Volume(id.clone(), next));
+    }
+    news
+}
+
+fn obeyed(id: &VolumeId, order: &VolumeOrder, is: &VolumeLevel) -> VolumeLevel {
+    let mut next = is.clone();
+    next.generation = order.generation();
+    match order {
+        VolumeOrder::Live { fresh, .. } => {
+            assert!(*fresh || is.role == Some(CopyRole::Live), "{id}: {is:?}");
+            next.role = Some(CopyRole::Live);
+        }
+        VolumeOrder::Remove { .. } | VolumeOrder::Discard { .. } => {
+            next = VolumeLevel {
+                generation: order.generation(),
+                ..VolumeLevel::default()
+            };
+        }
+        VolumeOrder::Seed { snapshot, .. } => {
+            assert_eq!(is.role, Some(CopyRole::Live), "{id}");
+            next.snapshots.insert(*snapshot);
+        }
+        VolumeOrder::Seal { snapshot, .. } => {
+            next.role = Some(CopyRole::Sealed);
+            next.movement = Some(snapshot.movement);
+            next.snapshots.insert(*snapshot);
+        }
+        VolumeOrder::Unseal { movement, .. } => {
+            next.role = Some(CopyRole::Live);
+            next.movement = Some(*movement);
+        }
+        VolumeOrder::Keep { movement, .. } => {
+            assert_eq!(is.role, Some(CopyRole::Sealed), "{id}");
+            next.role = Some(CopyRole::Kept);
+            next.movement = Some(*movement);
+            next.last = is.snapshots.last().copied();
+        }
+        VolumeOrder::Land {
+            movement,
+            snapshot,
+            last,
+            ..
+        } => {
+            assert_ne!(is.role, Some(CopyRole::Live), "{id}");
+            next.role = Some(if *last {
+                CopyRole::Landed
+            } else {
+                CopyRole::Landing
+            });
+            next.movement = Some(*movement);
+            next.snapshots.extend(*snapshot);
+            next.last = snapshot.filter(|_| *last);
+            next.took = Some(Millis(20));
+        }
+        VolumeOrder::Promote { snapshot, .. } => {
+            let landed = (Some(CopyRole::Landed), Some(*snapshot));
+            let live = is.role == Some(CopyRole::Live);
+            assert!(live || (is.role, is.last) == landed, "{id}: {is:?}");
+            next.role = Some(CopyRole::Live);
+            next.last = None;
+        }
+    }
+    next
+}
