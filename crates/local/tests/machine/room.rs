@@ -23,6 +23,9 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 /// So many of a log's last lines tell of a failure.
 const LINES_SHOWN: usize = 120;
 
+/// A case by its name.
+pub type Case<T> = (&'static str, fn(&T));
+
 /// The cases of one test program.
 pub struct Suite<T: 'static> {
     /// What everything that a case makes outside is called by.
@@ -33,7 +36,7 @@ pub struct Suite<T: 'static> {
     pub prepare: fn(),
     /// Makes what a case works with from the name of its machine, inside it.
     pub furnish: fn(&str) -> T,
-    pub cases: &'static [(&'static str, fn(&T))],
+    pub cases: &'static [Case<T>],
 }
 
 /// Names cases by their functions.
