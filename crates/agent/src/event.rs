@@ -25,6 +25,10 @@ pub(crate) enum Event {
     Network(NetworkState),
     /// Network and names follow the directory of this revision.
     Applied(Revision),
+    /// Whether the volumes' pool still takes writes.
+    Pool {
+        writable: bool,
+    },
     /// An ask has been answered.
     Answered(u64),
 }

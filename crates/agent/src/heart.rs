@@ -67,6 +67,7 @@ pub(crate) struct Heart {
     running: BTreeMap<InstanceId, Instance>,
     /// The directories of volumes that are open.
     opened: BTreeMap<VolumeId, PathBuf>,
+    pool_look: volumes::Look,
     pulls: BTreeMap<InstanceId, CancellationToken>,
     checks: BTreeMap<InstanceId, AbortHandle>,
     asks: BTreeMap<u64, Asked>,
@@ -127,6 +128,7 @@ impl Heart {
             created: BTreeMap::new(),
             running: BTreeMap::new(),
             opened: BTreeMap::new(),
+            pool_look: volumes::Look::default(),
             pulls: BTreeMap::new(),
             checks: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -207,6 +209,7 @@ impl Heart {
                 self.sweep_network().await;
             }
             Event::Applied(revision) => self.observed.directory = revision,
+            Event::Pool { writable } => self.looked_at_pool(writable),
             Event::Answered(ask) => drop(self.asks.remove(&ask)),
         }
         Ok(())
@@ -248,6 +251,7 @@ impl Heart {
             .retain(|id, _| self.observed.instances.contains_key(id));
         self.check();
         self.offer();
+        self.look_at_pool();
         self.send();
         self.keep_directory();
     }

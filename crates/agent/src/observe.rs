@@ -106,9 +106,7 @@ async fn look(
                 health: note.health,
                 stopping: note.stopping.map(|sent| sent.min(now)),
                 frozen: instance.is_frozen().await?,
-                // Killing again does no harm.
-                killed: false,
-                reported: false,
+                ..Local::default()
             };
             tracing::info!(instance.id = %id, "Found {id} running");
             Ok(Some((local, Some(instance))))

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use model::{Mebibytes, VolumeId};
+use model::{Mebibytes, Snapshot, VolumeId};
 use node::observed::LocalVolume;
 use tokio::sync::OnceCell;
 use volume::roles::Roles;
 use volume::transfer::Sent;
-use volume::{Landing, PoolConfig, SnapshotName};
+use volume::{Landing, PoolConfig};
 
 use crate::error::words;
 
@@ -55,6 +55,14 @@ impl Volumes {
         arrived.remove(volume)
     }
 
+    /// Whether it takes writes; one that nobody has opened does.
+    pub async fn is_writable(&self) -> bool {
+        match self.open.get() {
+            Some(pool) => pool.check().await.is_ok(),
+            None => true,
+        }
+    }
+
     /// What this node's copies are, and which snapshots it has. None of them is open for this
     /// agent yet. A pool that was there before is mounted, for what runs with its volumes; one
     /// that cannot be has no snapshots.
@@ -85,7 +93,9 @@ impl Volumes {
         for (volume, copy) in copies {
             if let (Some(local), Some(data)) = (found.get_mut(&volume), copy.found) {
                 let names = data.snapshots.iter();
-                local.snapshots = names.filter_map(SnapshotName::of_a_move).collect();
+                local.snapshots = names
+                    .filter_map(|name| Snapshot::named(name.as_str()))
+                    .collect();
             }
         }
         Ok(found)

@@ -34,11 +34,11 @@ impl Query {
             .map(|(_, v)| v.as_str())
     }
 
-    /// Whether a switch is on; `default` when it is not given.
+    /// Whether a switch is on; `default` when it is not given. Python's clients write `True`.
     pub fn flag(&self, key: &str, default: bool) -> bool {
         match self.get(key) {
             None => default,
-            Some(value) => matches!(value, "" | "true" | "1"),
+            Some(value) => matches!(value, "" | "1") || value.eq_ignore_ascii_case("true"),
         }
     }
 }
@@ -84,6 +84,8 @@ mod tests {
             ["apps.tasks", "counts"]
         );
         assert!(query.flag("force", false));
+        assert!(Query::parse("force=True").flag("force", false));
+        assert!(!Query::parse("force=False").flag("force", true));
         assert!(!Query::parse("force=false").flag("force", true));
         assert_eq!(query.get("label"), Some("a==b c%"));
         assert_eq!(query.all("x").collect::<Vec<_>>(), ["1"]);

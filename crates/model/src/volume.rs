@@ -1,6 +1,7 @@
 //! Volumes: named data that outlives instances and can change node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,26 @@ pub enum CopyRole {
 pub struct Snapshot {
     pub movement: MoveId,
     pub round: u32,
+}
+
+impl fmt::Display for Snapshot {
+    /// `move-7.3`, as it is called on disk.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.movement, self.round)
+    }
+}
+
+impl Snapshot {
+    /// The snapshot that is called so; `None`: some other name.
+    pub fn named(name: &str) -> Option<Self> {
+        let (movement, round) = name.strip_prefix("move-")?.split_once('.')?;
+        let snapshot = Self {
+            movement: MoveId(movement.parse().ok()?),
+            round: round.parse().ok()?,
+        };
+        // One spelling each.
+        (snapshot.to_string() == name).then_some(snapshot)
+    }
 }
 
 /// Where a move's stream comes from.
@@ -196,6 +217,24 @@ impl VolumeOrder {
             | Self::Keep { .. }
             | Self::Land { .. }
             | Self::Discard { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_found_again_by_its_name_and_by_no_other() {
+        let snapshot = Snapshot {
+            movement: MoveId(7),
+            round: 3,
+        };
+        assert_eq!(snapshot.to_string(), "move-7.3");
+        assert_eq!(Snapshot::named("move-7.3"), Some(snapshot));
+        for other in ["move-7.final", "move-7", "move-07.3", "pg.g2", "move-7.+3"] {
+            assert_eq!(Snapshot::named(other), None, "{other}");
         }
     }
 }

@@ -157,19 +157,6 @@ pub fn of_volume(
     }
 }
 
-/// What keeps a volume from being as ordered: the last failure, else why the order is refused.
-fn trouble(id: &VolumeId, assignment: &Assignment, observed: &Observed) -> Option<String> {
-    let failure = observed.failures.get(&Subject::Volume(id.clone()));
-    let failure = failure.filter(|failure| is_trouble(failure));
-    failure.map(|failure| failure.why.clone()).or_else(|| {
-        let none = LocalVolume::default();
-        let local = observed.volumes.get(id).unwrap_or(&none);
-        let order = assignment.volumes.get(id)?;
-        let refusal = volume::judge(order, local, volume::Use::default()).err()?;
-        Some(refusal.to_string())
-    })
-}
-
 /// A stream that breaks is asked for again; only the third time it is worth giving up a move.
 fn is_trouble(failure: &Failure) -> bool {
     let receiving = matches!(
@@ -177,4 +164,18 @@ fn is_trouble(failure: &Failure) -> bool {
         Action::Receive { .. } | Action::SyncReceived { .. }
     );
     !receiving || failure.times >= 3
+}
+
+/// What keeps a volume from being as ordered: the last failure, else why the order is refused.
+fn trouble(id: &VolumeId, assignment: &Assignment, observed: &Observed) -> Option<String> {
+    let failure = observed.failures.get(&Subject::Volume(id.clone()));
+    let failure = failure.filter(|failure| is_trouble(failure));
+    let failure = failure.map(|failure| failure.why.clone());
+    failure.or_else(|| {
+        let none = LocalVolume::default();
+        let local = observed.volumes.get(id).unwrap_or(&none);
+        let order = assignment.volumes.get(id)?;
+        let refusal = volume::judge(order, local, volume::Use::default()).err()?;
+        Some(refusal.to_string())
+    })
 }

@@ -22,7 +22,11 @@ fn on(mut spec: AppSpec, hostname: &str) -> AppSpec {
 }
 
 fn node(cluster: &Cluster, name: &str) -> NodeId {
-    cluster.state().node_named(name).unwrap().id
+    cluster
+        .state()
+        .node_named(name)
+        .expect("the node exists")
+        .id
 }
 
 fn phase(cluster: &Cluster) -> Option<String> {
@@ -33,8 +37,8 @@ fn phase(cluster: &Cluster) -> Option<String> {
 /// The home and generation of `pg`, and who has what of it.
 fn pg(cluster: &Cluster) -> String {
     let state = cluster.state();
-    let record = state.volume(&volume("pg")).unwrap();
-    let name = |id: &NodeId| state.node(*id).unwrap().machine.name.clone();
+    let record = state.volume(&volume("pg")).expect("it exists");
+    let name = |id: &NodeId| state.node(*id).expect("it exists").machine.name.clone();
     let copies = record.copies.iter();
     let copies: Vec<String> = copies
         .map(|(node, copy)| format!("{}:{:?}", name(node), copy.role).to_lowercase())
@@ -55,7 +59,7 @@ fn database() -> Cluster {
 fn move_db(cluster: &mut Cluster, to: &str) {
     let to = node(cluster, to);
     let id = cluster.ask(|draft| request::move_app(draft, &app("/db"), to));
-    assert!(id.unwrap().is_some());
+    assert!(matches!(id, Ok(Some(_))));
 }
 
 /// A move to n2 that waits in *ready* for its heir.
@@ -345,7 +349,7 @@ fn a_volume_nobody_has_moves_alone_and_is_not_removed_meanwhile() {
 #[test]
 fn a_new_leader_goes_on_with_a_move_where_the_old_one_was() {
     let mut cluster = at_ready();
-    cluster.decide(|draft| request::lead(draft));
+    cluster.decide(request::lead);
     cluster.agenda = Agenda::rebuild(cluster.state());
     cluster.unprepared.clear();
     cluster.pass(Millis::seconds(6));

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use model::{MoveId, Snapshot, VolumeId};
+use model::VolumeId;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -94,6 +94,12 @@ pub struct SnapshotName(String);
 )]
 pub struct ParseSnapshotName(String);
 
+impl From<model::Snapshot> for SnapshotName {
+    fn from(snapshot: model::Snapshot) -> Self {
+        Self(snapshot.to_string())
+    }
+}
+
 impl SnapshotName {
     pub fn parse(name: &str) -> Result<Self, ParseSnapshotName> {
         let valid = (1..=128).contains(&name.len())
@@ -108,26 +114,6 @@ impl SnapshotName {
 
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-/// `move-7.3`: the same on both nodes of the move.
-impl From<Snapshot> for SnapshotName {
-    fn from(snapshot: Snapshot) -> Self {
-        Self(format!("{}.{}", snapshot.movement, snapshot.round))
-    }
-}
-
-impl SnapshotName {
-    /// The move's snapshot of this name; `None` for any other name.
-    pub fn of_a_move(&self) -> Option<Snapshot> {
-        let (movement, round) = self.0.strip_prefix("move-")?.split_once('.')?;
-        let snapshot = Snapshot {
-            movement: MoveId(movement.parse().ok()?),
-            round: round.parse().ok()?,
-        };
-        // One spelling each.
-        (Self::from(snapshot) == *self).then_some(snapshot)
     }
 }
 

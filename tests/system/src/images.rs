@@ -1,5 +1,5 @@
 //! Small images under the very names that the wild app definitions use, built by `image` on a base
-//! of this machine's own busybox and Redis: a few seconds and no package to fetch. What they do is
+//! of this machine's own busybox, curl and Redis: a few seconds and no package to fetch. What they do is
 //! in their directories below `tests/system/images`; nothing here runs them.
 
 use std::collections::BTreeSet;
@@ -24,13 +24,17 @@ pub const IMAGES: [(&str, &str); 7] = [
 ];
 
 const BUSYBOX: &str = "/bin/busybox";
-const PROGRAMS: [&str; 2] = ["/usr/bin/redis-server", "/usr/bin/redis-cli"];
+const PROGRAMS: [&str; 3] = [
+    "/usr/bin/curl",
+    "/usr/bin/redis-server",
+    "/usr/bin/redis-cli",
+];
 
 /// Builds all images in `room`, a directory of the caller's, and pushes them to the registry at
 /// `HOST:PORT`. Afterwards the builder holds nothing in `room` that is still mounted.
 ///
 /// # Errors
-/// When busybox-static or redis-server is not installed, or buildah fails.
+/// When busybox-static, curl or redis-server is not installed, or buildah fails.
 pub async fn push(room: &Path, registry: &str) -> anyhow::Result<()> {
     let builder = Builder::new(&room.join("builder"), registry)?;
     let pushed = push_with(&builder, room).await;
@@ -62,7 +66,7 @@ async fn build(builder: &Builder, context: &Path, tag: &str) -> anyhow::Result<(
         .with_context(|| format!("make the image {tag}"))
 }
 
-/// Busybox with its applets, and Redis with the libraries that it is linked to.
+/// Busybox with its applets, and curl and Redis with the libraries that they are linked to.
 fn tiny_root(root: &Path) -> anyhow::Result<()> {
     for directory in ["bin", "etc", "tmp"] {
         fs::create_dir_all(root.join(directory))?;

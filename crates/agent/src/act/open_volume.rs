@@ -7,8 +7,8 @@ use super::{Done, Error, Tools};
 
 pub(super) async fn open(tools: &Tools, volume: &VolumeId, size: Mebibytes) -> Result<Done, Error> {
     let pool = tools.volumes.pool().await?;
+    pool.check().await?;
     let directory = pool.path(volume).await?;
-    // Fails on a pool that turned read-only, before an app does.
     pool.set_limit(volume, size.mebibytes_as_bytes()).await?;
     Ok(Done::Opened(directory))
 }

@@ -1,4 +1,5 @@
-//! Writes what a copy is from now on; on disk when this is done.
+//! Writes what a copy is now: from here on orders of an older generation are refused, and what
+//! the role forbids is forbidden also to the next agent.
 
 use model::VolumeId;
 use model::volume::RoleFile;

@@ -1,15 +1,27 @@
-//! Volumes in the heart: what actions on them need, what they have brought about, and which
-//! streams other nodes may ask for.
+//! Volumes in the heart: what actions on them need, what they have brought about, which streams
+//! other nodes may ask for, and what became of the pool meanwhile.
+
+use std::sync::Arc;
 
 use container::Instance;
 use model::sighting::Subject;
-use model::{InstanceId, VolumeId};
+use model::{InstanceId, Millis, Time, VolumeId};
 use node::{Action, converge, jobs};
 use protocol::peer::Request;
 
 use super::Heart;
 use crate::act::Done;
+use crate::event::Event;
 use crate::streams::Offer;
+
+const LOOK_EVERY: Millis = Millis(3000);
+
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    last: Time,
+    /// A filesystem that hangs is not asked again.
+    under_way: bool,
+}
 
 impl Heart {
     /// The instances that run and have the volume that is to be checked.
@@ -65,6 +77,34 @@ impl Heart {
             *known = offers;
             changed
         });
+    }
+
+    /// A filesystem makes itself read-only after an error, and tells nobody.
+    pub(super) fn look_at_pool(&mut self) {
+        let now = self.tools.clock.now();
+        let look = &mut self.pool_look;
+        if self.opened.is_empty() || look.under_way || now - look.last < LOOK_EVERY {
+            return;
+        }
+        look.last = now;
+        look.under_way = true;
+        let tools = Arc::clone(&self.tools);
+        self.tasks.spawn(async move {
+            let writable = tools.volumes.is_writable().await;
+            Some(Event::Pool { writable })
+        });
+    }
+
+    /// Volumes that cannot be written do not count as open: opening them again fails with the
+    /// reason, until it does not.
+    pub(super) fn looked_at_pool(&mut self, writable: bool) {
+        self.pool_look.under_way = false;
+        if !writable {
+            self.opened.clear();
+            for local in self.observed.volumes.values_mut() {
+                local.open = false;
+            }
+        }
     }
 
     pub(super) fn acted_on_volume(

@@ -1,190 +1,16 @@
-//! A machine for one test, and what a test does in it.
+//! What a test does in its machine.
+
+pub mod room;
 
 use local::{Options, Program, Ready, Roles};
-use nix::sched::{CloneFlags, unshare};
-use nix::sys::wait::{WaitStatus, waitpid};
-use rustix::fs::{CWD, FlockOperation, flock};
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
-    mount_change, move_mount, open_tree, unmount,
-};
-use rustix::process::{Signal, set_parent_process_death_signal};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-const SELF: &str = "/proc/self/exe";
 const CGROUPS: &str = "/sys/fs/cgroup";
-
-/// Runs one case in a new machine and removes what only the outside can.
-pub fn run(name: &str) -> bool {
-    let lock = File::create("/run/lock/tandem-local-test.lock")
-        .expect("create the lock of all such tests");
-    flock(&lock, FlockOperation::LockExclusive).expect("take the lock of all such tests");
-    let base = format!("tandem-local-test-{}", std::process::id());
-    let began = Instant::now();
-    let mut child = Command::new(SELF)
-        .args(["machine", name, &base])
-        .spawn()
-        .expect("start a machine");
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("wait for the machine") {
-            break status;
-        }
-        if began.elapsed() > Duration::from_secs(150) {
-            // All of the machine goes with it, once nothing is frozen; the next turn sees its status.
-            let _ = child.kill();
-            thaw(&Path::new(CGROUPS).join("freezer").join(&base));
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    println!(
-        "test {name} ... {} ({:.1} s)",
-        if status.success() { "ok" } else { "FAILED" },
-        began.elapsed().as_secs_f32()
-    );
-    if !status.success() {
-        for log in fs::read_dir(directory(&base).join("log"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            println!(
-                "--- {}\n{}",
-                log.path().display(),
-                fs::read_to_string(log.path()).unwrap_or_default()
-            );
-        }
-    }
-    let _ = fs::remove_dir_all(directory(&base));
-    let roots = fs::read_dir(CGROUPS)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
-    roots
-        .chain([CGROUPS.into()])
-        .for_each(|root| remove_cgroups(&root.join(&base)));
-    status.success()
-}
-
-fn directory(base: &str) -> PathBuf {
-    Path::new("/var/tmp").join(base)
-}
-
-fn thaw(directory: &Path) {
-    let _ = fs::write(directory.join("freezer.state"), "THAWED");
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.path().is_dir() {
-            thaw(&entry.path());
-        }
-    }
-}
-
-fn remove_cgroups(directory: &Path) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.path().is_dir() {
-            remove_cgroups(&entry.path());
-        }
-    }
-    let end = Instant::now() + Duration::from_secs(5);
-    while directory.exists() && fs::remove_dir(directory).is_err() && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Between the tests and the machine: leaves for new namespaces and waits.
-pub fn build(name: &str, base: &str) -> ExitCode {
-    set_parent_process_death_signal(Some(Signal::KILL)).expect("end with the tests");
-    let all = CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWIPC;
-    unshare(all).expect("make namespaces");
-    let status = Command::new(SELF)
-        .args(["machine-init", name, base])
-        .status()
-        .expect("start its init");
-    ExitCode::from(u8::from(!status.success()))
-}
-
-/// Process 1 of the machine: furnishes it, starts the case, and reaps orphans.
-pub fn init(name: &str, base: &str) -> ExitCode {
-    set_parent_process_death_signal(Some(Signal::KILL)).expect("end with the tests");
-    mount_change(
-        "/",
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )
-    .expect("private mounts");
-    forget_foreign_mounts();
-    mount("proc", "/proc", "proc", MountFlags::empty(), None).expect("mount /proc");
-    let cgroups = open_tree(
-        CWD,
-        CGROUPS,
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE,
-    )
-    .expect("copy cgroup mounts");
-    mount("sysfs", "/sys", "sysfs", MountFlags::empty(), None).expect("mount /sys");
-    move_mount(
-        cgroups,
-        "",
-        CWD,
-        CGROUPS,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
-    .expect("carry cgroup mounts over");
-    mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), None).expect("mount /run");
-    for line in [
-        "ip link set lo up",
-        "ip netns add outside",
-        "ip link add wan0 type veth peer name eth0 netns outside",
-        "ip address add 192.0.2.2/24 dev wan0",
-        "ip link set wan0 up",
-        "ip -n outside address add 192.0.2.1/24 dev eth0",
-        "ip -n outside link set eth0 up",
-        "ip route add default via 192.0.2.1",
-    ] {
-        sh(line);
-    }
-    let case = Command::new(SELF)
-        .args(["machine-case", name, base])
-        .spawn()
-        .map(|child| child.id())
-        .expect("start the case");
-    loop {
-        match waitpid(None, None) {
-            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw().unsigned_abs() == case => {
-                return ExitCode::from(u8::from(code != 0));
-            }
-            Ok(WaitStatus::Signaled(pid, ..)) if pid.as_raw().unsigned_abs() == case => {
-                return ExitCode::FAILURE;
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Mounts of other tests that the new namespace holds copies of: they would keep
-/// those tests from cleaning up, and vanish while ours run.
-fn forget_foreign_mounts() {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read mounts");
-    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-    let foreign: Vec<&str> = points
-        .filter(|point| {
-            ["/tmp/", "/var/", "/run/"]
-                .iter()
-                .any(|start| point.starts_with(start))
-        })
-        .collect();
-    for point in foreign.iter().rev() {
-        // It may just have gone.
-        let _ = unmount(*point, UnmountFlags::DETACH);
-    }
-}
 
 /// What a case works with.
 pub struct Machine {
@@ -193,7 +19,7 @@ pub struct Machine {
 
 impl Machine {
     pub fn new(base: &str) -> Machine {
-        let directory = directory(base);
+        let directory = room::directory(base);
         let www = directory.join("www");
         fs::create_dir_all(&www).expect("create a directory to serve");
         fs::write(www.join("ping"), "pong").expect("write a page");
@@ -215,7 +41,6 @@ exec busybox httpd -f -p 9000 -h {state}";
             state_dir: directory.join("state"),
             log_dir: directory.join("log"),
             ready: Some(ready),
-            cgroup: base.into(),
             ..Options::new(roles)
         };
         Machine { options }

@@ -11,8 +11,9 @@ use crate::fingerprint;
 use crate::ids::{AppId, Incarnation, InstanceId, NodeId, Version};
 use crate::instance::{Exit, ExitStatus, Goal, Instance, Rung};
 use crate::machine::{Machine, NodeRecord, Presence, Resources};
-use crate::sighting::{InstanceLevel, VolumeLevel};
+use crate::sighting::InstanceLevel;
 use crate::spec::AppSpec;
+use crate::state::moves::seen_copy;
 use crate::state::{App, State};
 use crate::volume::{Copy, CopyRole};
 
@@ -579,34 +580,4 @@ fn resources(instance: &Instance) -> Resources {
 /// The fingerprint of an instance's entry in its node's assignment.
 fn entry(instance: &Instance) -> u64 {
     fingerprint::of(&(&instance.id, &Assigned::from(instance)))
-}
-
-fn seen_copy(
-    copies: &mut std::collections::BTreeMap<NodeId, Copy>,
-    node: NodeId,
-    sighted: (Incarnation, u64),
-    level: &VolumeLevel,
-) {
-    if copies
-        .get(&node)
-        .is_some_and(|copy| sighted <= copy.sighted)
-    {
-        return;
-    }
-    match level.role {
-        None => drop(copies.remove(&node)),
-        Some(role) => drop(copies.insert(
-            node,
-            Copy {
-                role,
-                generation: level.generation,
-                movement: level.movement,
-                last: level.last,
-                snapshots: level.snapshots.clone(),
-                took: level.took,
-                trouble: level.trouble.clone(),
-                sighted,
-            },
-        )),
-    }
 }

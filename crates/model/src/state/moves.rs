@@ -1,11 +1,16 @@
-//! Moves in the state: their records, who is part of which, and the hand-over.
+//! Moves in the state: their records, who is part of which, and the hand-over; and what nodes see
+//! of their copies.
+
+use std::collections::BTreeMap;
 
 use crate::change::Touched;
-use crate::ids::{AppId, Generation, InstanceId, MoveId, VolumeId};
+use crate::ids::{AppId, Generation, Incarnation, InstanceId, MoveId, NodeId, VolumeId};
 use crate::instance::{Goal, StopCause};
 use crate::movement::{Move, Phase, Reason};
+use crate::sighting::VolumeLevel;
 use crate::state::State;
 use crate::time::{Millis, Time};
+use crate::volume::Copy;
 
 impl State {
     pub fn movement(&self, id: MoveId) -> Option<&Move> {
@@ -131,4 +136,35 @@ fn touch(touched: &mut Touched, movement: &Move) {
     touched.apps.extend(movement.app.clone());
     touched.volumes.extend(movement.volumes.keys().cloned());
     touched.assignments.extend([movement.from, movement.to]);
+}
+
+/// Notes what a node saw of its copy, unless something newer is known.
+pub(super) fn seen_copy(
+    copies: &mut BTreeMap<NodeId, Copy>,
+    node: NodeId,
+    sighted: (Incarnation, u64),
+    level: &VolumeLevel,
+) {
+    if copies
+        .get(&node)
+        .is_some_and(|copy| sighted <= copy.sighted)
+    {
+        return;
+    }
+    match level.role {
+        None => drop(copies.remove(&node)),
+        Some(role) => drop(copies.insert(
+            node,
+            Copy {
+                role,
+                generation: level.generation,
+                movement: level.movement,
+                last: level.last,
+                snapshots: level.snapshots.clone(),
+                took: level.took,
+                trouble: level.trouble.clone(),
+                sighted,
+            },
+        )),
+    }
 }

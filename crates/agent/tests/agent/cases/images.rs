@@ -6,13 +6,13 @@ use super::asks::texts;
 use super::*;
 
 /// A registry of the distribution's own, and what it holds; gone when dropped.
-struct Registry {
+pub struct Registry {
     child: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Registry {
-    async fn start(home: &Path) -> Self {
+    pub async fn start(home: &Path) -> Self {
         let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = probe.local_addr().expect("an address").to_string();
         drop(probe);
@@ -41,7 +41,7 @@ impl Registry {
     }
 
     /// Busybox and a user, with this configuration.
-    fn push(&self, home: &Path, name: &str, config: &image::ImageConfig) {
+    pub fn push(&self, home: &Path, name: &str, config: &image::ImageConfig) {
         let root = home.join("image");
         fs::create_dir_all(root.join("bin")).expect("create");
         fs::create_dir_all(root.join("etc")).expect("create");

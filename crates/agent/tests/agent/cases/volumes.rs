@@ -4,6 +4,7 @@ use model::spec::{Mount, MountSource, VolumeForm};
 use model::volume::{CopyRole, VolumeOrder};
 use model::{Generation, VolumeId, VolumeLevel};
 
+use super::images::Registry;
 use super::*;
 
 const THREE: InstanceId = InstanceId { birth: 3, slot: 0 };
@@ -71,7 +72,7 @@ fn is_live(generation: u64) -> impl Fn(&VolumeLevel) -> bool {
             == VolumeLevel {
                 role: Some(CopyRole::Live),
                 generation: Generation(generation),
-                trouble: None,
+                ..VolumeLevel::default()
             }
     }
 }
@@ -168,7 +169,7 @@ pub async fn data_outlives_instances_agents_and_mounts(world: World) {
     let gone = VolumeLevel {
         role: None,
         generation: Generation(3),
-        trouble: None,
+        ..VolumeLevel::default()
     };
     master
         .volume(&pg(), "its destruction", |level| *level == gone)
@@ -180,6 +181,59 @@ pub async fn data_outlives_instances_agents_and_mounts(world: World) {
     );
     agent.kill();
     lose_mounts(&world).await;
+}
+
+fn remount(world: &World, flags: MsFlags) {
+    let none: Option<&str> = None;
+    let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    mount(none, &world.pool_mount(), none, flags, none).expect("remount");
+}
+
+pub async fn a_pool_that_turns_read_only_is_told_and_its_cure_too(world: World) {
+    let (master, _agent) = start(&world).await;
+    master.order(&pg(), live(1, true));
+    master.assign(|all| drop(all.insert(ONE, adds("one"))));
+    ready(&world, ONE).await;
+    remount(&world, MsFlags::MS_RDONLY);
+    let level = master
+        .volume(&pg(), "the trouble", |level| level.trouble.is_some())
+        .await;
+    assert!(
+        level.trouble.is_some_and(|why| why.contains("read-only")),
+        "told in other words"
+    );
+    assert_eq!(level.role, Some(CopyRole::Live));
+    remount(&world, MsFlags::empty());
+    master.volume(&pg(), "its cure", is_live(1)).await;
+    assert!(master.levels(ONE).last().is_some_and(is_running));
+}
+
+/// Where the image declares a volume of its own, and as the image's user.
+pub async fn an_image_has_its_volume_at_its_path(mut world: World) {
+    let home = world.home.path().to_owned();
+    let registry = Registry::start(&home).await;
+    let config = image::ImageConfig {
+        user: "app".into(),
+        volumes: [("/data".to_owned(), Default::default())].into(),
+        ..Default::default()
+    };
+    registry.push(&home, "shop/db:1", &config);
+    world.registry.clone_from(&registry.address);
+    let (master, _agent) = start(&world).await;
+    let image = model::spec::ImageContainer {
+        image: "shop/db:1".into(),
+        ..Default::default()
+    };
+    let line = "id -u >> /data/rows; echo >> $MESOS_SANDBOX/ready; exec sleep 1000";
+    let mut spec = (*writer(line).spec).clone();
+    spec.container = model::spec::Container::Image(Box::new(image));
+    for mount in &mut spec.mounts {
+        mount.path = "/data".into();
+    }
+    master.order(&pg(), live(1, true));
+    master.assign(|all| drop(all.insert(ONE, assigned(spec))));
+    ready(&world, ONE).await;
+    assert_eq!(rows(&world), "1234\n");
 }
 
 pub async fn a_pool_without_room_is_told_where_it_is_missed(mut world: World) {

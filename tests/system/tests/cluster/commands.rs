@@ -1,0 +1,153 @@
+//! Commands without images, and the commands that a user types.
+
+use crate::cluster::{API, Cluster, Instance, ask, json_of, line, wait_for, wait_until, with};
+use serde_json::json;
+use std::collections::BTreeSet;
+
+fn ids(instances: &[Instance]) -> BTreeSet<String> {
+    instances
+        .iter()
+        .map(|instance| instance.id.clone())
+        .collect()
+}
+
+pub fn a_command_is_run_logged_replaced_scaled_restarted_and_stopped(cluster: &Cluster) {
+    let before = cluster.listing();
+    cluster.up(&["--nodes", "1"]);
+    let hello = with(
+        line("echo hello from Tandem; trap exit TERM; sleep 100000 & wait"),
+        json!({ "id": "hello" }),
+    );
+    let file = cluster.write("hello.json", &hello.to_string());
+
+    let said = cluster.tandem(&["deploy", &file, "--wait"]);
+    assert!(said.contains("/hello created"), "{said}");
+    let first = cluster.running("/hello", 1);
+    let ps = cluster.tandem(&["ps"]);
+    assert!(ps.contains(&first[0].id) && ps.contains("running"), "{ps}");
+    wait_for("the log", || {
+        let log = cluster.tandem(&["logs", "hello"]);
+        (log == "hello from Tandem").then_some(()).ok_or(log)
+    });
+    assert!(cluster.tandem(&["apps"]).contains("1/1"));
+    assert!(cluster.tandem(&["status"]).contains("1"));
+
+    // Up keeps what runs, down leaves one of them.
+    cluster.tandem(&["scale", "hello", "3", "--wait"]);
+    let three = cluster.running("/hello", 3);
+    assert!(ids(&three).is_superset(&ids(&first)));
+    cluster.tandem(&["scale", "hello", "1", "--wait"]);
+    let one = cluster.running("/hello", 1);
+    assert!(ids(&three).is_superset(&ids(&one)));
+
+    cluster.tandem(&["app", "restart", "hello", "--wait"]);
+    let restarted = wait_for("another instance", || {
+        let now = cluster.running("/hello", 1);
+        (ids(&now) != ids(&one))
+            .then_some(now)
+            .ok_or("the same runs")
+    });
+
+    // A killed process is replaced.
+    let process = cluster.processes_of(&restarted);
+    process.iter().for_each(|process| process.kill());
+    wait_until("its replacement", || {
+        let now = cluster.running("/hello", 1);
+        ids(&now) != ids(&restarted) && !cluster.processes_of(&now).is_empty()
+    });
+    assert!(cluster.failure("/hello").unwrap().contains("signal 9"));
+
+    ends_are_told(cluster);
+
+    let left = cluster.processes_of(&cluster.running("/hello", 1));
+    assert!(!left.is_empty());
+    cluster.tandem(&["app", "remove", "hello", "--yes", "--wait"]);
+    wait_until("its processes to end", || {
+        !left.iter().any(|process| process.lives())
+    });
+    let complaint = cluster.refused(&["app", "show", "hello"]);
+    assert!(complaint.contains("hello"), "{complaint}");
+    cluster.down();
+    assert_eq!(cluster.listing(), before);
+}
+
+/// An app that ends at once is started again, later each time; how it ended is to be seen.
+fn ends_are_told(cluster: &Cluster) {
+    let short = with(
+        line("echo the first; echo no such table >&2; exit 7"),
+        json!({ "backoffSeconds": 1, "backoffFactor": 1.5 }),
+    );
+    cluster.put("/short", &short);
+    let first = wait_for("its end", || cluster.failure("/short"));
+    assert_eq!(
+        first,
+        "Container exited with status 7; it said last: no such table"
+    );
+    let task = || cluster.app("/short")["lastTaskFailure"]["taskId"].clone();
+    let one = task();
+    wait_until("another to end", || task() != one && !task().is_null());
+    wait_for("ps to tell", || {
+        let ps = cluster.tandem(&["ps", "short"]);
+        let told = ps.contains('7') && ps.contains("no such table");
+        told.then_some(()).ok_or(ps)
+    });
+    wait_for("the queue to say until when it waits", || {
+        let queue = json_of(&cluster.tandem(&["queue", "--json"]));
+        let waits = queue
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|app| app["app"] == "/short" && app["until"].is_string());
+        waits.then_some(()).ok_or(queue.to_string())
+    });
+    cluster.tandem(&["app", "remove", "short", "--yes", "--wait"]);
+}
+
+/// (A)
+pub fn the_same_file_put_twice_changes_nothing(cluster: &Cluster) {
+    cluster.up(&["--nodes", "2"]);
+    let app = with(
+        line("exec sleep 100000"),
+        json!({ "id": "/shop/web", "instances": 2, "labels": { "a": "b" } }),
+    );
+    let (status, first) = cluster.put("/shop/web", &app);
+    assert_eq!(status, 201);
+    let tasks = |instances: Vec<Instance>| -> BTreeSet<String> {
+        instances.into_iter().map(|i| i.task).collect()
+    };
+    let running = tasks(cluster.running("/shop/web", 2));
+    wait_until("the deployment to end", || {
+        cluster.get("/v2/deployments") == json!([])
+    });
+
+    for _ in 0..3 {
+        let (status, again) = cluster.put("/shop/web", &app);
+        assert_eq!(status, 200);
+        assert_eq!(again["version"], first["version"]);
+        assert_eq!(again["version"], cluster.app("/shop/web")["version"]);
+        let deployment = again["deploymentId"].as_str().unwrap();
+        assert_eq!(
+            cluster.get("/v2/deployments"),
+            json!([]),
+            "{deployment} is finished already"
+        );
+        assert_eq!(tasks(cluster.instances("/shop/web")), running);
+    }
+    let file = cluster.write("web.json", &app.to_string());
+    assert_eq!(
+        cluster.tandem(&["deploy", &file, "--wait"]),
+        "/shop/web unchanged"
+    );
+    assert_eq!(tasks(cluster.instances("/shop/web")), running);
+
+    let (status, body) = ask(
+        API,
+        "PUT",
+        "/v2/apps/bad",
+        Some(&json!({ "cmd": "x", "instances": "many" })),
+    )
+    .unwrap();
+    assert!(matches!(status, 400 | 422), "{status} {body}");
+    assert!(json_of(&body)["message"].is_string(), "{body}");
+    cluster.down();
+}

@@ -1,0 +1,182 @@
+//! Images, what can be wrong with them and their apps, and the ways in.
+
+use crate::cluster::{Cluster, ask, image, json_of, line, sh, wait_for, wait_until, with};
+use serde_json::json;
+use std::fs;
+
+/// A new user's first mistakes. None of them ends a daemon.
+pub fn what_is_wrong_with_an_app_is_said_in_words(cluster: &Cluster) {
+    cluster.up(&["--nodes", "2"]);
+    cluster.push_images();
+    let masters = cluster.members("master");
+    let agents = [cluster.members("n1/agent"), cluster.members("n2/agent")];
+
+    cluster.put("/misspelt", &image("10.0.15.10:5000/mypap:latest"));
+    ps_tells(cluster, "misspelt", &["preparing", "mypap", "unknown"]);
+
+    cluster.put("/big", &with(line("true"), json!({ "mem": 10_000_000 })));
+    wait_for("the queue to say by how much, for each node", || {
+        let queue = cluster.tandem(&["queue"]);
+        let said = ["/big", "n1", "n2", "10000000"]
+            .iter()
+            .all(|word| queue.contains(word));
+        said.then_some(()).ok_or(queue)
+    });
+
+    cluster.put(
+        "/absent",
+        &with(
+            image("base/tiny:1"),
+            json!({ "args": ["/no/such/program"] }),
+        ),
+    );
+    wait_for("the missing program to be named", || {
+        let how = cluster.failure("/absent")?;
+        how.contains("/no/such/program").then_some(()).ok_or(how)
+    });
+
+    let sick = json!({ "healthChecks": [{
+        "protocol": "HTTP", "path": "/nothing-here", "portIndex": 0, "gracePeriodSeconds": 1, "delaySeconds": 0,
+        "intervalSeconds": 1, "timeoutSeconds": 1, "maxConsecutiveFailures": 2,
+    }]});
+    let mut page = with(image("10.0.15.10:5000/myapp:latest"), sick);
+    page["container"]["docker"]["portMappings"] = json!([{ "containerPort": 80, "hostPort": 0 }]);
+    cluster.put("/sick", &page);
+    let first = wait_for("the first", || {
+        cluster.instances("/sick").first().cloned().ok_or("none")
+    });
+    wait_until("its replacement", || {
+        cluster
+            .instances("/sick")
+            .iter()
+            .any(|now| now.id != first.id)
+    });
+    assert!(
+        !cluster
+            .instances("/sick")
+            .iter()
+            .any(|i| i.health == "healthy")
+    );
+    page["healthChecks"][0]["path"] = json!("/");
+    cluster.put("/sick?force=true", &page);
+    wait_until("it to be well", || {
+        cluster.running("/sick", 1)[0].health == "healthy"
+    });
+
+    builds(cluster);
+    assert_eq!(
+        cluster.members("master"),
+        masters,
+        "the same master all along"
+    );
+    assert_eq!(
+        [cluster.members("n1/agent"), cluster.members("n2/agent")],
+        agents
+    );
+    cluster.down();
+}
+
+fn ps_tells(cluster: &Cluster, app: &str, words: &[&str]) {
+    wait_for(&format!("ps to tell {words:?}"), || {
+        let ps = cluster.tandem(&["ps", app]);
+        words
+            .iter()
+            .all(|word| ps.contains(word))
+            .then_some(())
+            .ok_or(ps)
+    });
+}
+
+/// An image of the user's own: wrong, then right, then run and looked into.
+fn builds(cluster: &Cluster) {
+    let context = cluster.path("work/own");
+    fs::create_dir(&context).unwrap();
+    let context = context.display().to_string();
+    let dockerfile = format!("{context}/Dockerfile");
+    fs::write(&dockerfile, "FROM base/tiny:1\nRUN echo building; false\n").unwrap();
+    let complaint = cluster.refused(&["build", &context, "-t", "own:1", "--push"]);
+    assert!(complaint.contains("false"), "{complaint}");
+    fs::write(
+        &dockerfile,
+        "FROM base/tiny:1\nRUN echo built > /made\nCMD [\"sleep\", \"100000\"]\n",
+    )
+    .unwrap();
+    cluster.tandem(&["build", &context, "-t", "own:1", "--push"]);
+    assert!(cluster.tandem(&["images"]).contains("own"));
+    cluster.put("/own", &image("own:1"));
+    let own = cluster.running("/own", 1).remove(0);
+    assert_eq!(
+        cluster.tandem(&["exec", &own.id, "--", "cat", "/made"]),
+        "built"
+    );
+    let ended = cluster.try_tandem(&["exec", &own.id, "--", "sh", "-c", "exit 5"]);
+    assert_eq!(ended.status.code(), Some(5));
+    assert_eq!(cluster.tandem(&["logs", "own"]), "");
+    // Other people's tools get at it too.
+    let digest = sh("skopeo inspect --tls-verify=false docker://10.0.15.10:5000/own:1");
+    assert!(json_of(&digest)["Digest"].is_string());
+}
+
+pub fn ports_and_fixed_addresses_are_reached(cluster: &Cluster) {
+    cluster.up(&[]);
+    cluster.push_images();
+    let mut page = image("10.0.15.10:5000/myapp:latest");
+    page["container"]["docker"]["portMappings"] =
+        json!([{ "containerPort": 80, "hostPort": 9080 }]);
+    page["constraints"] = json!([["hostname", "LIKE", "10.0.15.11"]]);
+    cluster.put("/front/page", &page);
+    let page = cluster.running("/front/page", 1).remove(0);
+    assert_eq!(
+        (page.node.as_str(), page.hostname.as_str()),
+        ("n1", "10.0.15.11")
+    );
+    assert_eq!(page.ports[0].host, 9080);
+    let own = page.address.unwrap().to_string();
+    wait_for("the published port", || {
+        let (_, body) =
+            ask("10.0.15.11:9080", "GET", "/", None).map_err(|error| error.to_string())?;
+        (body.trim() == own).then_some(()).ok_or(body)
+    });
+
+    let tiny = |address: &str, node: &str| {
+        let more = json!({
+            "cmd": "exec sleep 100000", "env": { "WEAVE_CIDR": address },
+            "constraints": [["hostname", "LIKE", node]],
+        });
+        with(image("base/tiny:1"), more)
+    };
+    // Masks as wide as users wrote them; one of 8 bits covers the machine's own network as well.
+    cluster.put("/fixed", &tiny("10.255.0.52/24", "10.0.15.12"));
+    cluster.put("/other", &tiny("10.255.0.53/8", "10.0.15.13"));
+    let fixed = cluster.running("/fixed", 1).remove(0);
+    let other = cluster.running("/other", 1).remove(0);
+    for (to, expected) in [
+        ("http://10.0.15.11:9080/", &own),
+        ("http://page.front.tandem.local/", &own),
+        ("http://page/", &own),
+    ] {
+        wait_for(to, || {
+            let answer = cluster.within(&fixed, &format!("curl -sSf -m 3 {to}"))?;
+            (answer == *expected).then_some(()).ok_or(answer)
+        });
+    }
+    let interface = cluster.within(&fixed, "ip -4 address show ethwe").unwrap();
+    assert!(interface.contains("10.255.0.52/"), "{interface}");
+    wait_for("the fixed address to answer", || {
+        cluster.within(&other, "ping -c 1 -W 1 10.255.0.52")
+    });
+
+    // The address follows its app to another node.
+    cluster.put("/fixed", &tiny("10.255.0.52/24", "10.0.15.11"));
+    wait_until("the move", || cluster.running("/fixed", 1)[0].node == "n1");
+    wait_for("the fixed address to answer elsewhere", || {
+        cluster.within(&other, "ping -c 1 -W 1 10.255.0.52")
+    });
+
+    // Without its app the port is closed.
+    cluster.tandem(&["app", "remove", "front/page", "--yes", "--wait"]);
+    wait_until("the port to close", || {
+        ask("10.0.15.11:9080", "GET", "/", None).is_err()
+    });
+    cluster.down();
+}

@@ -1,0 +1,42 @@
+//! The whole thing: the real binary, its cluster on the real kernel, real clients.
+//!
+//! Every case runs in a machine of its own (`room`). They come in the order in which a user meets
+//! what they show; the letters are those of the issue that asked for them.
+
+// Test code throughout, though no function carries the attribute that clippy looks for.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod cluster;
+mod commands;
+mod crashes;
+mod images;
+mod network;
+mod python;
+#[path = "../../../../crates/local/tests/machine/room.rs"]
+mod room;
+mod wild;
+
+use cluster::Cluster;
+use std::process::ExitCode;
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    room::main(&room::Suite {
+        name: "tandem-system-test",
+        patience: Duration::from_secs(300),
+        prepare: python::prepare,
+        furnish: Cluster::furnish,
+        cases: room::cases![
+            commands::a_command_is_run_logged_replaced_scaled_restarted_and_stopped,
+            commands::the_same_file_put_twice_changes_nothing,
+            crashes::agent_master_and_shim_may_die_at_any_moment,
+            crashes::everything_may_die_and_down_leaves_nothing,
+            crashes::a_dead_node_is_replaced_and_comes_back,
+            network::thirty_containers_reach_each_other_by_name_and_address,
+            images::what_is_wrong_with_an_app_is_said_in_words,
+            images::ports_and_fixed_addresses_are_reached,
+            wild::definitions_run_as_their_authors_wrote_them,
+            python::marathon_s_python_client_works,
+        ],
+    })
+}
