@@ -35,12 +35,16 @@ pub struct Copy {
     pub role: CopyRole,
     pub generation: Generation,
     /// The move whose word this node obeyed last.
+    #[serde(default)]
     pub movement: Option<MoveId>,
     /// Of a landed or kept copy: what it is.
+    #[serde(default)]
     pub last: Option<Snapshot>,
     /// What is on its disk, verified and synced.
+    #[serde(default)]
     pub snapshots: BTreeSet<Snapshot>,
     /// How long the newest of these took to receive.
+    #[serde(default)]
     pub took: Option<Millis>,
     pub trouble: Option<String>,
     pub sighted: (Incarnation, u64),
