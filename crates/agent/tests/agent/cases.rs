@@ -275,7 +275,7 @@ async fn an_heir_is_prepared_and_runs_when_told(world: World) {
             level.detail.as_deref() == Some("prepared")
         })
         .await;
-    assert_eq!(prepared.rung, Rung::Preparing);
+    assert_eq!(prepared.rung, Rung::Starting);
     let dir = world.state_dir().join("instances").join(ONE.to_string());
     assert!(!dir.join("pid").exists());
     master.assign(|all| all.get_mut(&ONE).expect("assigned").goal = Goal::Run);

@@ -248,7 +248,7 @@ pub async fn a_pool_without_room_is_told_where_it_is_missed(mut world: World) {
     let level = master
         .level(ONE, "the lack", |level| is_told(&level.detail))
         .await;
-    assert_eq!(level.rung, Rung::Preparing);
+    assert_eq!(level.rung, Rung::Starting);
     let level = master
         .volume(&pg(), "the lack", |level| is_told(&level.trouble))
         .await;
