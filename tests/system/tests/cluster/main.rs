@@ -10,6 +10,7 @@ mod cluster;
 mod commands;
 mod crashes;
 mod images;
+mod moves;
 mod network;
 mod python;
 #[path = "../../../../crates/local/tests/machine/room.rs"]
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
             images::what_is_wrong_with_an_app_is_said_in_words,
             images::ports_and_fixed_addresses_are_reached,
             wild::definitions_run_as_their_authors_wrote_them,
+            moves::a_database_moves_with_its_data,
             python::marathon_s_python_client_works,
         ],
     })
