@@ -20,8 +20,6 @@
 //! *Assumptions.* [`Observed`] is what the kernel and the disk say, not what was hoped for; the
 //! assignment is on disk before it is acted on (see [`crate::session`]).
 
-use std::collections::BTreeSet;
-
 use model::ids::{InstanceId, VolumeId};
 use model::instance::{Goal, StopCause};
 use model::volume::{CopyRole, RoleFile, VolumeOrder};
@@ -90,22 +88,14 @@ pub fn waits_for<'a>(
 
 /// As [`converge`], without regard to earlier failures.
 fn wanted(assignment: &Assignment, observed: &Observed, now: Time) -> Vec<Action> {
-    let volumes: BTreeSet<&VolumeId> = assignment
-        .volumes
-        .keys()
-        .chain(observed.volumes.keys())
-        .collect();
-    let instances: BTreeSet<&InstanceId> = assignment
-        .instances
-        .keys()
-        .chain(observed.instances.keys())
-        .collect();
+    let volumes = observed.volumes_with(assignment);
+    let instances = observed.instances_with(assignment);
     let for_volumes = volumes
         .into_iter()
         .filter_map(|id| volume_action(id, assignment, observed));
     let for_instances = instances
         .into_iter()
-        .filter_map(|id| instance_action(*id, assignment, observed, now));
+        .filter_map(|id| instance_action(id, assignment, observed, now));
     for_volumes
         .chain(for_instances)
         .filter(|action| !action.climbs() || observed.link.is_assigned())

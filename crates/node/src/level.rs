@@ -1,8 +1,6 @@
 //! What the master is told: of each subject the newest level, made from what was observed. The
 //! [`crate::Outbox`] drops what it already told.
 
-use std::collections::BTreeSet;
-
 use model::ids::{InstanceId, VolumeId};
 use model::instance::{Exit, Health, Rung};
 use model::sighting::Subject;
@@ -16,21 +14,13 @@ use crate::volume;
 
 /// The level of every instance and volume that there is anything to say of.
 pub fn levels(assignment: &Assignment, observed: &Observed) -> Vec<Level> {
-    let volumes: BTreeSet<&VolumeId> = assignment
-        .volumes
-        .keys()
-        .chain(observed.volumes.keys())
-        .collect();
-    let instances: BTreeSet<&InstanceId> = assignment
-        .instances
-        .keys()
-        .chain(observed.instances.keys())
-        .collect();
+    let volumes = observed.volumes_with(assignment);
+    let instances = observed.instances_with(assignment);
     let of_volumes = volumes.into_iter().filter_map(|id| {
         of_volume(id, assignment, observed).map(|level| Level::Volume(id.clone(), level))
     });
     let of_instances = instances.into_iter().filter_map(|id| {
-        of_instance(*id, assignment, observed).map(|level| Level::Instance(*id, level))
+        of_instance(id, assignment, observed).map(|level| Level::Instance(id, level))
     });
     of_volumes.chain(of_instances).collect()
 }

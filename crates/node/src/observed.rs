@@ -128,6 +128,18 @@ pub struct Failure {
 }
 
 impl Observed {
+    /// Every volume that is assigned here or still here.
+    pub(crate) fn volumes_with<'a>(&'a self, assignment: &'a Assignment) -> BTreeSet<&'a VolumeId> {
+        let assigned = assignment.volumes.keys();
+        assigned.chain(self.volumes.keys()).collect()
+    }
+
+    /// Every instance that is assigned here or still here.
+    pub(crate) fn instances_with(&self, assignment: &Assignment) -> BTreeSet<InstanceId> {
+        let assigned = assignment.instances.keys();
+        assigned.chain(self.instances.keys()).copied().collect()
+    }
+
     /// Counts these as ended, and nothing of them as left running: the machine has booted since.
     pub fn count_as_over(&mut self, over: &BTreeSet<InstanceId>) {
         for id in over {
