@@ -9,6 +9,7 @@
 mod cluster;
 mod commands;
 mod crashes;
+mod docker;
 mod images;
 mod moves;
 mod network;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
             commands::the_same_file_put_twice_changes_nothing,
             crashes::agent_master_and_shim_may_die_at_any_moment,
             crashes::everything_may_die_and_down_leaves_nothing,
+            docker::it_lives_beside_docker,
             crashes::a_dead_node_is_replaced_and_comes_back,
             network::thirty_containers_reach_each_other_by_name_and_address,
             images::what_is_wrong_with_an_app_is_said_in_words,
