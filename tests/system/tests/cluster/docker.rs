@@ -40,7 +40,7 @@ pub fn it_lives_beside_docker(cluster: &Cluster) {
     everybody_reaches_everybody(cluster, &docker, &apps);
     docker.works();
     cluster.down();
-    assert_eq!(cluster.listing(), before);
+    cluster.is_as(&before);
     assert_eq!(self::rules(), rules);
     docker.works();
 
