@@ -16,6 +16,7 @@ mod network;
 mod python;
 #[path = "../../../../crates/local/tests/machine/room.rs"]
 mod room;
+mod three_tiers;
 mod wild;
 
 use cluster::Cluster;
