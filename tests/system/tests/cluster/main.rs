@@ -14,6 +14,7 @@ mod images;
 mod moves;
 mod network;
 mod python;
+mod registry;
 #[path = "../../../../crates/local/tests/machine/room.rs"]
 mod room;
 mod three_tiers;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             network::thirty_containers_reach_each_other_by_name_and_address,
             images::what_is_wrong_with_an_app_is_said_in_words,
             images::ports_and_fixed_addresses_are_reached,
+            registry::skopeo_and_buildah_push_and_pull_and_trouble_is_told,
             wild::definitions_run_as_their_authors_wrote_them,
             moves::a_database_moves_with_its_data,
             python::marathon_s_python_client_works,
