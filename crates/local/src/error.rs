@@ -5,6 +5,7 @@
 
 use crate::options::Attribute;
 use crate::subnet::Subnet;
+use network::Holder;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -45,13 +46,6 @@ pub enum Refusal {
     OtherCluster { state_dir: PathBuf, pid: u32 },
     #[error("link {link} is there already")]
     LinkTaken { link: &'static str },
-}
-
-/// The process behind a taken port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    pub pid: u32,
-    pub command: String,
 }
 
 fn by(holder: &Option<Holder>) -> String {

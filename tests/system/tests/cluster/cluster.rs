@@ -70,16 +70,26 @@ impl Cluster {
         path.display().to_string()
     }
 
-    /// Starts `tandem`, whose state and logs are this machine's.
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn program() -> PathBuf {
         let own = std::env::current_exe().unwrap();
         let program = own.ancestors().nth(2).unwrap().join("tandem");
         assert!(program.exists(), "{} is not built", program.display());
+        program
+    }
+
+    /// A configuration file with volumes that do not need a lot of room.
+    pub fn small_volumes(&self) -> String {
+        let settings = "[volume]\npool_size = \"1GiB\"\ndefault_size = \"128MiB\"\n";
+        self.write("tandem.toml", settings)
+    }
+
+    /// Starts `tandem`, whose state and logs are this machine's.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         // `--wait` would wait for ever where something is broken.
-        let mut command = Command::new("timeout");
+        let mut command = Command::new("/usr/bin/timeout");
         command
             .args(["--kill-after=5", &PATIENCE.as_secs().to_string()])
-            .arg(program)
+            .arg(Self::program())
             .args(arguments)
             .env("TANDEM_STATE_DIR", self.path("state"))
             .env("TANDEM_LOCAL_LOG_DIR", self.path("log"));

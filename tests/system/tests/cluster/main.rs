@@ -11,6 +11,7 @@ mod commands;
 mod crashes;
 mod docker;
 mod images;
+mod mistakes;
 mod moves;
 mod network;
 mod python;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         prepare: python::prepare,
         furnish: Cluster::furnish,
         cases: room::cases![
+            mistakes::up_names_what_is_in_its_way_and_leaves_it_alone,
             commands::a_command_is_run_logged_replaced_scaled_restarted_and_stopped,
             commands::the_same_file_put_twice_changes_nothing,
             crashes::agent_master_and_shim_may_die_at_any_moment,
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
             docker::it_lives_beside_docker,
             crashes::a_dead_node_is_replaced_and_comes_back,
             network::thirty_containers_reach_each_other_by_name_and_address,
+            mistakes::mistakes_are_told_and_no_daemon_minds,
             images::what_is_wrong_with_an_app_is_said_in_words,
             images::ports_and_fixed_addresses_are_reached,
             registry::skopeo_and_buildah_push_and_pull_and_trouble_is_told,
