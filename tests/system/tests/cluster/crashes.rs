@@ -202,8 +202,7 @@ impl Client {
 /// (C)
 pub fn everything_may_die_and_down_leaves_nothing(cluster: &Cluster) {
     let before = cluster.listing();
-    let settings = "[volume]\npool_size = \"1GiB\"\ndefault_size = \"128MiB\"\n";
-    let settings = cluster.write("tandem.toml", settings);
+    let settings = cluster.small_volumes();
     let up = ["--config", settings.as_str()];
     cluster.up(&up);
     cluster.push_images();
@@ -216,11 +215,23 @@ pub fn everything_may_die_and_down_leaves_nothing(cluster: &Cluster) {
         "/page",
         &with(image("10.0.15.10:5000/myapp:latest"), published),
     );
-    let mut database = image("mongo");
-    database["container"]["volumes"] =
-        json!([{ "hostPath": "/flocker/data", "containerPath": "/data", "mode": "RW" }]);
-    cluster.put("/database", &database);
-    let apps = [("/command", 3), ("/page", 2), ("/database", 1)];
+    let database = |volume: &str| {
+        let mut app = image("mongo");
+        app["container"]["volumes"] = json!([{
+            "hostPath": format!("/flocker/{volume}"), "containerPath": "/data", "mode": "RW",
+        }]);
+        app
+    };
+    cluster.put("/database", &database("data"));
+    // Writes what it has when it is asked to end, and not before.
+    let saves = json!({ "cmd": "exec redis-server --port 27017 --protected-mode no --dir /data" });
+    cluster.put("/saver", &with(database("saved"), saves));
+    let apps = [
+        ("/command", 3),
+        ("/page", 2),
+        ("/database", 1),
+        ("/saver", 1),
+    ];
     let mut written = Vec::new();
     for round in 1..=2 {
         let before: BTreeSet<String> = apps
@@ -229,7 +240,7 @@ pub fn everything_may_die_and_down_leaves_nothing(cluster: &Cluster) {
             .map(|instance| instance.id)
             .collect();
         written.push(format!("row-{round}"));
-        write_row(cluster, &written);
+        write_row(cluster, "/database", &written);
         let supervisor = cluster.supervisor();
         let everything = cluster.members("");
         assert!(everything.len() > 15, "{everything:?}");
@@ -256,7 +267,7 @@ pub fn everything_may_die_and_down_leaves_nothing(cluster: &Cluster) {
                     .for_each(|instance| answers(cluster, instance));
             }
         }
-        rows_are(cluster, &written);
+        rows_are(cluster, "/database", &written);
         // Nothing runs twice.
         let shells = cluster
             .members("")
@@ -265,6 +276,8 @@ pub fn everything_may_die_and_down_leaves_nothing(cluster: &Cluster) {
             .count();
         assert_eq!(shells, 3, "round {round}");
     }
+    let saved = ["kept by its stop signal".to_owned()];
+    write_row(cluster, "/saver", &saved);
     cluster.down();
     cluster.is_as(&before);
 
@@ -273,7 +286,8 @@ pub fn everything_may_die_and_down_leaves_nothing(cluster: &Cluster) {
     for (id, count) in apps {
         cluster.running(id, count);
     }
-    rows_are(cluster, &written);
+    rows_are(cluster, "/database", &written);
+    rows_are(cluster, "/saver", &saved);
     cluster.supervisor().kill();
     cluster.down();
     cluster.is_as(&before);
@@ -281,20 +295,20 @@ pub fn everything_may_die_and_down_leaves_nothing(cluster: &Cluster) {
     assert!(!cluster.path("state").exists());
 }
 
-/// Adds the last of `rows` to the database.
-fn write_row(cluster: &Cluster, rows: &[String]) {
-    let add = format!("redis-cli -p 27017 rpush rows {}", rows[rows.len() - 1]);
+/// Adds the last of `rows` to a database.
+fn write_row(cluster: &Cluster, app: &str, rows: &[String]) {
+    let add = format!("redis-cli -p 27017 rpush rows '{}'", rows[rows.len() - 1]);
     wait_for("the database to take a row", || {
-        let length = cluster.within(&cluster.running("/database", 1)[0], &add)?;
+        let length = cluster.within(&cluster.running(app, 1)[0], &add)?;
         (length == rows.len().to_string())
             .then_some(())
             .ok_or(length)
     });
 }
 
-fn rows_are(cluster: &Cluster, rows: &[String]) {
+fn rows_are(cluster: &Cluster, app: &str, rows: &[String]) {
     wait_for("the rows that were written", || {
-        let database = &cluster.running("/database", 1)[0];
+        let database = &cluster.running(app, 1)[0];
         let found = cluster.within(database, "redis-cli -p 27017 lrange rows 0 -1")?;
         (found == rows.join("\n")).then_some(()).ok_or(found)
     });
