@@ -90,15 +90,20 @@ pub(crate) fn main() -> Result<()> {
         format!("route add default via {}", plan.gateway),
     ])?;
     say(UP)?;
-    let node = Arc::new(Life::default());
-    let (group, told) = (plan.group.clone(), node.clone());
-    std::thread::spawn(move || end_with_the_supervisor(&group, &told));
-    keep_agent(&plan, &node)
+    let life = Arc::new(Life {
+        group: plan.group.clone(),
+        agent: AtomicI32::new(0),
+        goes_down: AtomicBool::new(false),
+    });
+    let told = life.clone();
+    std::thread::spawn(move || hear_the_supervisor(&told));
+    keep_agent(&plan, &life)
 }
 
 /// What the two threads of a node's init know together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Life {
+    group: PathBuf,
     /// 0: none.
     agent: AtomicI32,
     goes_down: AtomicBool,
@@ -109,7 +114,7 @@ impl Life {
     fn go_down(&self) {
         self.goes_down.store(true, SeqCst);
         match self.agent.load(SeqCst) {
-            0 => std::process::exit(0),
+            0 => self.end(),
             agent => {
                 // It may just have ended, which the other thread sees.
                 let _ = kill(Pid::from_raw(agent), Signal::SIGPWR);
@@ -117,10 +122,12 @@ impl Life {
         }
     }
 
-    fn goes_on(&self) {
-        if self.goes_down.load(SeqCst) {
-            std::process::exit(0);
-        }
+    /// Takes the node with it. What a version 1 freezer holds cannot die, and must not run
+    /// again either: it is killed first and thawed then.
+    fn end(&self) -> ! {
+        let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+        let _ = cgroup::thaw(&self.group);
+        std::process::exit(0)
     }
 }
 
@@ -176,10 +183,8 @@ fn harmless() -> MountFlags {
     MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC
 }
 
-/// Blocks until the supervisor is gone, then takes the node with it. What a
-/// version 1 freezer holds cannot die, and must not run again either: it is
-/// killed first and thawed then.
-fn end_with_the_supervisor(group: &Path, life: &Life) {
+/// Until the supervisor is gone, and the node with it.
+fn hear_the_supervisor(life: &Life) {
     for line in std::io::stdin().lock().lines() {
         match line {
             Ok(word) if word == DOWN => life.go_down(),
@@ -187,9 +192,7 @@ fn end_with_the_supervisor(group: &Path, life: &Life) {
             Err(_) => break,
         }
     }
-    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
-    let _ = cgroup::thaw(group);
-    std::process::exit(0);
+    life.end()
 }
 
 /// Starts the agent, and starts it again whenever it ends.
@@ -206,7 +209,9 @@ fn keep_agent(plan: &Plan, life: &Life) -> Result<()> {
             }
             Err(error) => chain(&error),
         };
-        life.goes_on();
+        if life.goes_down.load(SeqCst) {
+            life.end();
+        }
         let pause = backoff.after(began.elapsed());
         // Not `eprintln`, which panics where the supervisor, our reader, was killed; the
         // other thread must come to its end then.
