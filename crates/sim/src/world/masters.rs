@@ -353,7 +353,10 @@ impl World {
             }
             FromAgent::WholeAssignment => self.send_assignment(node),
             FromAgent::WholeDirectory => self.send_directory(node),
-            FromAgent::Hello(_) | FromAgent::Heartbeat | FromAgent::Answer { .. } => {}
+            FromAgent::Hello(_)
+            | FromAgent::Heartbeat
+            | FromAgent::Arriving(_)
+            | FromAgent::Answer { .. } => {}
         }
     }
 
