@@ -13,12 +13,13 @@ use std::time::Duration;
 
 const LEDGER: &str = "/ledger";
 const CACHE: &str = "/cache";
+const SETTINGS: &str = "tandem.toml";
 
 /// A cluster with the databases' images, whose DNS this machine asks from now on.
 fn prepare(cluster: &Cluster) {
     let settings = "[volume]\npool_size = \"1GiB\"\ndefault_size = \"512MiB\"\n";
-    let settings = cluster.write("tandem.toml", settings);
-    cluster.up(&["--config", &settings]);
+    cluster.write(SETTINGS, settings);
+    up(cluster);
     cluster.push_databases();
     // What the cluster itself asks stays as it is.
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
@@ -30,6 +31,11 @@ fn prepare(cluster: &Cluster) {
         "file=$(readlink -m /etc/resolv.conf); mkdir -p \"${{file%/*}}\"; \
          test -e \"$file\" || touch \"$file\"; mount --bind {servers} \"$file\""
     ));
+}
+
+fn up(cluster: &Cluster) {
+    let settings = cluster.path("work").join(SETTINGS);
+    cluster.up(&["--config", &settings.display().to_string()]);
 }
 
 /// The examples' database, which is moved in this way.
@@ -195,9 +201,11 @@ enum Victim {
     Target,
     /// The whole node, which stays away until the move is abandoned.
     SourceForLong,
+    /// Master, registry, nodes and who keeps them; all of it is started again.
+    Everything,
 }
 
-const BLOWS: [(Victim, &str); 10] = [
+const BLOWS: [(Victim, &str); 11] = [
     (Victim::SourceAgent, "seed"),
     (Victim::TargetAgent, "seed"),
     (Victim::Master, "ready"),
@@ -208,6 +216,7 @@ const BLOWS: [(Victim, &str); 10] = [
     (Victim::SourceForLong, "ready"),
     (Victim::Source, "seal"),
     (Victim::Target, "resume"),
+    (Victim::Everything, "finish"),
 ];
 
 /// The clients notice when the other end is gone without a word, as it is with a node.
@@ -262,11 +271,15 @@ fn strike(cluster: &Cluster, victim: Victim, from: &str, to: &str, watch: &mut W
         Victim::Master => cluster.members("master"),
         Victim::Source | Victim::SourceForLong => vec![cluster.init_of(from)],
         Victim::Target => vec![cluster.init_of(to)],
+        Victim::Everything => [vec![cluster.supervisor()], cluster.members("")].concat(),
     };
     assert!(!dead.is_empty(), "{victim:?} does not run");
     let keeper = (victim == Victim::SourceForLong).then(|| Stopped::new(cluster.supervisor()));
     dead.iter().for_each(Process::kill);
     wait_until("the victim to be dead", || !dead.iter().any(Process::lives));
+    if victim == Victim::Everything {
+        up(cluster);
+    }
     if keeper.is_some() {
         watch.reaches("abandon");
     }
