@@ -267,7 +267,11 @@ fn strike(cluster: &Cluster, victim: Victim, from: &str, to: &str, watch: &mut W
     let dead = match victim {
         Victim::SourceAgent => agent(from),
         Victim::TargetAgent => agent(to),
-        Victim::TargetShims => cluster.members(&format!("{to}/shims")),
+        // After the hand-over the first of them starts what it is for.
+        Victim::TargetShims => wait_for("a shim", || {
+            let shims = cluster.members(&format!("{to}/shims"));
+            (!shims.is_empty()).then_some(shims).ok_or("none")
+        }),
         Victim::Master => cluster.members("master"),
         Victim::Source | Victim::SourceForLong => vec![cluster.init_of(from)],
         Victim::Target => vec![cluster.init_of(to)],
