@@ -205,14 +205,12 @@ enum Victim {
     Everything,
 }
 
-const BLOWS: [(Victim, &str); 11] = [
-    (Victim::SourceAgent, "seed"),
+const BLOWS: [(Victim, &str); 9] = [
     (Victim::TargetAgent, "seed"),
     (Victim::Master, "ready"),
-    (Victim::Master, "seal"),
     (Victim::SourceAgent, "seal"),
     (Victim::TargetAgent, "finish"),
-    (Victim::TargetShims, "settle"),
+    (Victim::TargetShims, "resume"),
     (Victim::SourceForLong, "ready"),
     (Victim::Source, "seal"),
     (Victim::Target, "resume"),
