@@ -27,7 +27,7 @@ use std::time::Duration;
 fn main() -> ExitCode {
     room::main(&room::Suite {
         name: "tandem-system-test",
-        patience: Duration::from_secs(300),
+        patience: Duration::from_secs(500),
         prepare: python::prepare,
         furnish: Cluster::furnish,
         cases: room::cases![
