@@ -223,7 +223,7 @@ pub fn everything_may_die_and_down_leaves_nothing(cluster: &Cluster) {
         let shells = cluster
             .members("")
             .iter()
-            .filter(|process| command_of(process).starts_with("sleep 100000"))
+            .filter(|process| process.command().starts_with("sleep 100000"))
             .count();
         assert_eq!(shells, 3, "round {round}");
     }
@@ -240,12 +240,6 @@ pub fn everything_may_die_and_down_leaves_nothing(cluster: &Cluster) {
     assert_eq!(cluster.listing(), before);
     cluster.tandem(&["down", "--purge", "--yes"]);
     assert!(!cluster.path("state").exists());
-}
-
-fn command_of(process: &Process) -> String {
-    fs::read_to_string(format!("/proc/{}/cmdline", process.pid))
-        .unwrap_or_default()
-        .replace('\0', " ")
 }
 
 /// It answers with its own address, seen from the machine.

@@ -9,12 +9,15 @@
 mod cluster;
 mod commands;
 mod crashes;
+mod databases;
 mod images;
+mod ledger;
 mod moves;
 mod network;
 mod python;
 #[path = "../../../../crates/local/tests/machine/room.rs"]
 mod room;
+mod watch;
 mod wild;
 
 use cluster::Cluster;
@@ -24,7 +27,7 @@ use std::time::Duration;
 fn main() -> ExitCode {
     room::main(&room::Suite {
         name: "tandem-system-test",
-        patience: Duration::from_secs(300),
+        patience: Duration::from_secs(500),
         prepare: python::prepare,
         furnish: Cluster::furnish,
         cases: room::cases![
@@ -38,6 +41,8 @@ fn main() -> ExitCode {
             images::ports_and_fixed_addresses_are_reached,
             wild::definitions_run_as_their_authors_wrote_them,
             moves::a_database_moves_with_its_data,
+            databases::nothing_acknowledged_is_lost_in_five_moves,
+            databases::nothing_acknowledged_is_lost_when_a_move_s_parties_die,
             python::marathon_s_python_client_works,
         ],
     })
