@@ -226,7 +226,9 @@ impl Change {
             Change::Sysctl { path, former, ours } => {
                 // A value that somebody else has set since is not ours to replace.
                 let now = fs::read_to_string(path).doing(|| format!("read {path}"))?;
-                if now.trim() == ours {
+                // Docker switches forwarding on where it is off: one that has come since needs it.
+                let needed = path == FORWARD && !iptables_with_docker().is_empty();
+                if now.trim() == ours && !needed {
                     fs::write(path, former).doing(|| format!("write {path}"))?;
                 }
                 Ok(())

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
             cases::a_node_with_frozen_tasks_still_dies,
             cases::everything_ends_with_the_supervisor_and_down_or_up_clean_up_after_it,
             cases::a_second_up_says_that_it_runs_or_adds_what_is_missing,
+            cases::a_machine_has_one_cluster_and_another_leaves_it_alone,
             cases::what_is_in_the_way_is_named_and_nothing_is_changed,
             cases::docker_s_chain_lets_nodes_through_while_the_cluster_is_up,
             cases::loop_devices_and_mounts_of_a_node_go_with_the_cluster,

@@ -126,6 +126,13 @@ pub(crate) enum Error {
     NotOpen(VolumeId),
     #[error("an instance can have one fixed address, and {0} were asked for")]
     FixedAddresses(usize),
+    #[error("port {port} of this node is taken{}", by(.holder.as_ref()))]
+    PortTaken {
+        port: u16,
+        holder: Option<network::Holder>,
+    },
+    #[error("could not read who listens on this node")]
+    Listeners(#[source] io::Error),
     #[error("privileged containers are not there yet")]
     Privileged,
     #[error("the overlay network is down: {0}")]
@@ -168,6 +175,12 @@ pub(crate) enum Error {
     Note(#[from] Fatal),
     #[error("a thread of the agent's panicked")]
     Panicked(#[from] tokio::task::JoinError),
+}
+
+fn by(holder: Option<&network::Holder>) -> String {
+    let named =
+        |holder: &network::Holder| format!(" by {} (process {})", holder.command, holder.pid);
+    holder.map(named).unwrap_or_default()
 }
 
 impl Error {

@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -71,16 +72,26 @@ impl Cluster {
         path.display().to_string()
     }
 
-    /// Starts `tandem`, whose state and logs are this machine's.
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn program() -> PathBuf {
         let own = std::env::current_exe().unwrap();
         let program = own.ancestors().nth(2).unwrap().join("tandem");
         assert!(program.exists(), "{} is not built", program.display());
+        program
+    }
+
+    /// A configuration file with volumes that do not need a lot of room.
+    pub fn small_volumes(&self) -> String {
+        let settings = "[volume]\npool_size = \"1GiB\"\ndefault_size = \"128MiB\"\n";
+        self.write("tandem.toml", settings)
+    }
+
+    /// Starts `tandem`, whose state and logs are this machine's.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         // `--wait` would wait for ever where something is broken.
-        let mut command = Command::new("timeout");
+        let mut command = Command::new("/usr/bin/timeout");
         command
             .args(["--kill-after=5", &PATIENCE.as_secs().to_string()])
-            .arg(program)
+            .arg(Self::program())
             .args(arguments)
             .env("TANDEM_STATE_DIR", self.path("state"))
             .env("TANDEM_LOCAL_LOG_DIR", self.path("log"));
@@ -117,6 +128,7 @@ impl Cluster {
         self.tandem(&["down"]);
     }
 
+    /// What of a cluster is in the kernel, with the network's settings and the firewall's rules.
     pub fn listing(&self) -> String {
         let nothing = || local::Program::new(["false"]);
         let roles = local::Roles {
@@ -127,7 +139,19 @@ impl Cluster {
             state_dir: self.path("state"),
             ..local::Options::new(roles)
         };
-        local::listing(&options).unwrap()
+        let settings = settings(Path::new("/proc/sys/net"));
+        let rules = sh("nft --stateless list ruleset");
+        format!("{}{settings}{rules}", local::listing(&options).unwrap())
+    }
+
+    /// Nothing came or went since a listing.
+    pub fn is_as(&self, before: &str) {
+        let now = self.listing();
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+        let (was, is) = (lines(before), lines(&now));
+        let gone: Vec<_> = was.difference(&is).collect();
+        let new: Vec<_> = is.difference(&was).collect();
+        assert!(now == before, "gone: {gone:#?}\nnew: {new:#?}");
     }
 
     /// An answer of the API that must be a good one.
@@ -313,6 +337,21 @@ impl Process {
     pub fn kill(&self) {
         self.signal(nix::sys::signal::Signal::SIGKILL);
     }
+}
+
+/// Every setting at and below a directory of /proc/sys, with its value.
+fn settings(directory: &Path) -> String {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    // A count, not a setting.
+    paths.retain(|path| !path.ends_with("nf_conntrack_count"));
+    paths.sort();
+    let shown = |path: PathBuf| match fs::read_to_string(&path) {
+        Ok(value) => format!("{} = {}\n", path.display(), value.trim()),
+        // A directory, or one that is only written.
+        Err(_) => settings(&path),
+    };
+    paths.into_iter().map(shown).collect()
 }
 
 fn processes(group: &Path) -> Vec<Process> {
