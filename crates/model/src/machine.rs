@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +86,8 @@ pub enum Presence {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRecord {
     pub id: NodeId,
-    pub machine: Machine,
+    /// Shared: the record is copied with every transaction that places something here.
+    pub machine: Arc<Machine>,
     /// The node's own overlay address.
     pub overlay: Ipv4Addr,
     pub presence: Presence,
