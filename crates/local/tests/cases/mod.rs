@@ -1,5 +1,7 @@
 //! What must hold, one claim a function.
 
+pub mod orderly;
+
 use crate::machine::{Machine, get, kill, lives, sh, wait_until};
 use local::{Error, Options, Refusal, Up};
 use std::fs;
@@ -276,65 +278,6 @@ pub fn a_second_up_says_that_it_runs_or_adds_what_is_missing(machine: &Machine) 
         Err(Error::Refused(Refusal::TooManyNodes { .. }))
     ));
     two.down();
-}
-
-pub fn a_machine_has_one_cluster_and_another_leaves_it_alone(machine: &Machine) {
-    let before = machine.listing();
-    let mut other = Machine {
-        options: Options {
-            nodes: 1,
-            state_dir: machine.options.state_dir.with_file_name("other"),
-            machine: "10.0.16.10/24".parse().unwrap(),
-            overlay: "10.64.0.0/12".parse().unwrap(),
-            cgroup: "other".into(),
-            ready: None,
-            ..machine.options.clone()
-        },
-    };
-    other.options.ports.api += 1;
-    other.options.ports.registry += 1;
-    other.options.ports.agents += 1;
-    let supervisor = machine.up();
-    machine.wait_for_nodes(1..=3);
-    let running = machine.listing();
-    // Neither up nor down touch what is not theirs, in whatever cgroup it runs.
-    for cgroup in ["other", &machine.options.cgroup] {
-        let options = Options {
-            cgroup: cgroup.into(),
-            ..other.options.clone()
-        };
-        for refused in [
-            local::up(&options, true).map(|_| ()),
-            local::down(&options, false).map(|_| ()),
-        ] {
-            let Err(Error::Refused(Refusal::OtherCluster { state_dir, pid })) = refused else {
-                panic!("should be refused: {refused:?}")
-            };
-            assert_eq!(state_dir, machine.options.state_dir);
-            assert_eq!(i32::try_from(pid).unwrap(), supervisor);
-        }
-        fs::remove_dir_all(&options.state_dir).unwrap();
-        assert!(local::down(&options, false).is_err(), "without a directory");
-    }
-    assert_eq!(machine.listing(), running);
-    machine.wait_for_nodes(1..=3);
-
-    // What a killed one leaves is for that one to take away.
-    kill(supervisor);
-    wait_until("everything to end", || {
-        machine.members("n1/init").is_empty()
-    });
-    let left = local::up(&other.options, true);
-    assert!(
-        matches!(left, Err(Error::Refused(Refusal::LinkTaken { .. }))),
-        "{left:?}"
-    );
-    machine.down();
-    assert_eq!(machine.listing(), before);
-    other.up();
-    wait_until("the other's node", || other.init_of("n1").is_some());
-    other.down();
-    assert_eq!(other.listing(), before);
 }
 
 pub fn what_is_in_the_way_is_named_and_nothing_is_changed(machine: &Machine) {

@@ -181,10 +181,9 @@ impl Client {
                     acknowledged.changed.insert(id, n);
                 }
                 let id = format!("/kept/app-{n}");
-                if n % EVERY == 0 && acknowledged.running.len() < KEPT_MAX {
-                    if put(&id, line("exec sleep 100000")) {
-                        acknowledged.running.push(id);
-                    }
+                let due = n % EVERY == 0 && acknowledged.running.len() < KEPT_MAX;
+                if due && put(&id, line("exec sleep 100000")) {
+                    acknowledged.running.push(id);
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
