@@ -14,7 +14,7 @@ mod volumes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use container::{Created, Instance};
 use model::session::{FromAgent, Input};
@@ -68,6 +68,7 @@ pub(crate) struct Heart {
     /// The directories of volumes that are open.
     opened: BTreeMap<VolumeId, PathBuf>,
     pool_look: volumes::Look,
+    arrivals_told: Time,
     pulls: BTreeMap<InstanceId, CancellationToken>,
     checks: BTreeMap<InstanceId, AbortHandle>,
     asks: BTreeMap<u64, Asked>,
@@ -129,6 +130,7 @@ impl Heart {
             running: BTreeMap::new(),
             opened: BTreeMap::new(),
             pool_look: volumes::Look::default(),
+            arrivals_told: Time(0),
             pulls: BTreeMap::new(),
             checks: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -252,6 +254,7 @@ impl Heart {
         self.check();
         self.offer();
         self.look_at_pool();
+        self.tell_arrivals();
         self.send();
         self.keep_directory();
     }
@@ -297,7 +300,10 @@ impl Heart {
         };
         let tools = Arc::clone(&self.tools);
         self.tasks.spawn(async move {
+            let began = Instant::now();
             let outcome = act::perform(&tools, &action, work).await;
+            let took = began.elapsed().as_micros();
+            tracing::debug!("{took} µs for {action:?}");
             let outcome = outcome.map_err(|error| words(&error));
             Some(Event::Acted { action, outcome })
         });

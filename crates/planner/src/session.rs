@@ -249,7 +249,7 @@ fn is_news(copy: &Copy, level: &VolumeLevel) -> bool {
 fn see_node(state: &State, node: NodeId, stamp: Stamp, level: &NodeLevel) -> Option<Change> {
     let known = state.node(node)?;
     let same_name = level.machine.name == known.machine.name;
-    let news = stamp > known.sighted && same_name && level.machine != known.machine;
+    let news = stamp > known.sighted && same_name && level.machine != *known.machine;
     news.then(|| Change::NodeSeen {
         node,
         sighted: stamp,

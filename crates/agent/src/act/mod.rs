@@ -35,9 +35,9 @@ use std::sync::Arc;
 use container::{Created, How, Instance};
 use image::Store;
 use model::instance::ExitStatus;
-use model::session::Welcome;
+use model::session::{Arriving, Welcome};
 use model::volume::RoleFile;
-use model::{Assigned, Exit, InstanceId, Millis, NodeId, Time, VolumeId};
+use model::{Assigned, Exit, InstanceId, NodeId, Time, VolumeId};
 use node::{Action, Stage};
 use protocol::peer::Request;
 use tokio::sync::Semaphore;
@@ -104,8 +104,8 @@ pub(crate) enum Done {
     Killed,
     /// What the action says, and nothing else.
     AsOrdered,
-    /// And how long it took.
-    Received(Millis),
+    /// And how much it was, in how long.
+    Received(Option<Arriving>),
     /// Of a volume: what its role file says now; `None`: there is no copy any more.
     Role(Option<RoleFile>),
     /// The volume's directory, to be bound into containers.

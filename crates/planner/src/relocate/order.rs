@@ -1,6 +1,8 @@
 //! What each node of a move is to do, derived from the record: a phase is an order to the source
 //! and one to the target.
 
+use std::net::SocketAddrV4;
+
 use model::ids::NodeId;
 use model::movement::{Move, Phase};
 use model::volume::{Source, VolumeOrder};
@@ -62,9 +64,8 @@ fn to_target(movement: &Move, volume: &Volume, state: &State) -> Option<VolumeOr
     let (round, last) = match movement.phase {
         Phase::Reserve => (None, false),
         Phase::Seed { round } | Phase::Ready { round } => (Some(round), false),
-        // What it has already: the last does not exist yet.
-        Phase::Seal { round } => (round.checked_sub(1), false),
-        Phase::Finish { round } => (Some(round), true),
+        // Asked for before it exists, so that nobody waits for a word between the two.
+        Phase::Seal { round } | Phase::Finish { round } => (Some(round), true),
         Phase::Resume { .. } | Phase::Settle { .. } | Phase::Abandon { .. } => return None,
     };
     let source = state.node(movement.from)?;
@@ -74,7 +75,7 @@ fn to_target(movement: &Move, volume: &Volume, state: &State) -> Option<VolumeOr
         size: volume.size,
         from: Source {
             node: source.id,
-            address: source.machine.address,
+            address: SocketAddrV4::new(source.machine.address, source.machine.stream_port),
         },
         snapshot: round.map(|round| movement.snapshot(round)),
         base: round.and_then(|round| movement.base(parcel, round)),

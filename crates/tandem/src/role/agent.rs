@@ -148,6 +148,7 @@ fn machine(agent: &keys::Agent, master: SocketAddr, state_dir: &Path) -> Result<
         resources: resources(agent, state_dir)?,
         attributes: agent.attributes.0.clone(),
         ports: (agent.ports.0, agent.ports.1),
+        stream_port: agent.stream_port,
         allow: agent.allow.0.clone(),
         // The agent finds it out.
         boot: String::new(),

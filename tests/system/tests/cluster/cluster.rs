@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use system::images::Set;
+
 use crate::room;
 
 pub const API: &str = "10.0.15.10:8080";
@@ -194,6 +196,14 @@ impl Cluster {
         })
     }
 
+    /// Waits until no deployment is under way.
+    pub fn settled(&self) {
+        wait_for("the deployments to end", || {
+            let under_way = self.get("/v2/deployments");
+            (under_way == json!([])).then_some(()).ok_or(under_way)
+        });
+    }
+
     /// How the last instance of an app that ended by itself ended.
     pub fn failure(&self, id: &str) -> Result<String, String> {
         let app = self.app(id);
@@ -277,12 +287,21 @@ impl Cluster {
 
     /// Builds the test images and pushes them to the cluster's registry.
     pub fn push_images(&self) {
+        self.push(Set::Wild);
+    }
+
+    /// The same with PostgreSQL and Redis.
+    pub fn push_databases(&self) {
+        self.push(Set::Databases);
+    }
+
+    fn push(&self, set: Set) {
         let began = Instant::now();
         let room = self.path("images");
         fs::create_dir_all(&room).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime
-            .block_on(system::images::push(&room, REGISTRY))
+            .block_on(system::images::push(set, &room, REGISTRY))
             .unwrap_or_else(|error| panic!("{error:#}"));
         println!("images: {:.2} s", began.elapsed().as_secs_f32());
     }
@@ -301,6 +320,13 @@ impl Process {
 
     pub fn lives(&self) -> bool {
         Process::of(self.pid).as_ref() == Some(self)
+    }
+
+    /// Its words; nothing when it has just ended.
+    pub fn command(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/cmdline", self.pid))
+            .unwrap_or_default()
+            .replace('\0', " ")
     }
 
     pub fn signal(&self, signal: nix::sys::signal::Signal) {

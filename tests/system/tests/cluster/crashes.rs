@@ -271,7 +271,7 @@ pub fn everything_may_die_and_down_leaves_nothing(cluster: &Cluster) {
         let shells = cluster
             .members("")
             .iter()
-            .filter(|process| command_of(process).starts_with("sleep 100000"))
+            .filter(|process| process.command().starts_with("sleep 100000"))
             .count();
         assert_eq!(shells, 3, "round {round}");
     }
@@ -311,12 +311,6 @@ fn rows_are(cluster: &Cluster, app: &str, rows: &[String]) {
         let found = cluster.within(database, "redis-cli -p 27017 lrange rows 0 -1")?;
         (found == rows.join("\n")).then_some(()).ok_or(found)
     });
-}
-
-fn command_of(process: &Process) -> String {
-    fs::read_to_string(format!("/proc/{}/cmdline", process.pid))
-        .unwrap_or_default()
-        .replace('\0', " ")
 }
 
 /// It answers with its own address, seen from the machine.

@@ -9,8 +9,10 @@
 mod cluster;
 mod commands;
 mod crashes;
+mod databases;
 mod docker;
 mod images;
+mod ledger;
 mod mistakes;
 mod moves;
 mod network;
@@ -19,6 +21,7 @@ mod registry;
 #[path = "../../../../crates/local/tests/machine/room.rs"]
 mod room;
 mod three_tiers;
+mod watch;
 mod wild;
 
 use cluster::Cluster;
@@ -28,7 +31,7 @@ use std::time::Duration;
 fn main() -> ExitCode {
     room::main(&room::Suite {
         name: "tandem-system-test",
-        patience: Duration::from_secs(300),
+        patience: Duration::from_secs(500),
         prepare: python::prepare,
         furnish: Cluster::furnish,
         cases: room::cases![
@@ -46,6 +49,8 @@ fn main() -> ExitCode {
             registry::skopeo_and_buildah_push_and_pull_and_trouble_is_told,
             wild::definitions_run_as_their_authors_wrote_them,
             moves::a_database_moves_with_its_data,
+            databases::nothing_acknowledged_is_lost_in_five_moves,
+            databases::nothing_acknowledged_is_lost_when_a_move_s_parties_die,
             python::marathon_s_python_client_works,
         ],
     })
