@@ -375,6 +375,7 @@ impl Heart {
             }
             Done::Cancelled
             | Done::Role(_)
+            | Done::Aside(_)
             | Done::Opened(_)
             | Done::Closed
             | Done::AsOrdered

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
-use model::{Mebibytes, Snapshot, VolumeId};
+use model::{Aside, Mebibytes, Snapshot, Time, VolumeId};
 use node::observed::LocalVolume;
 use tokio::sync::OnceCell;
+use volume::driver::Found;
 use volume::roles::Roles;
 use volume::transfer::Sent;
 use volume::{Landing, PoolConfig};
@@ -96,8 +98,20 @@ impl Volumes {
                 local.snapshots = names
                     .filter_map(|name| Snapshot::named(name.as_str()))
                     .collect();
+                // Until the live copy is gone, it is not done.
+                local.aside = aside_of(&data).filter(|_| !data.live);
             }
         }
         Ok(found)
     }
+}
+
+/// What is set aside, of which a copy has one at most.
+pub(crate) fn aside_of(found: &Found) -> Option<Aside> {
+    let aside = found.asides.first()?;
+    let made = aside.made.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Some(Aside {
+        name: aside.name.as_str().to_owned(),
+        made: Time(u64::try_from(made.as_millis()).unwrap_or(u64::MAX)),
+    })
 }

@@ -243,6 +243,8 @@ fn is_news(copy: &Copy, level: &VolumeLevel) -> bool {
         || level.movement != copy.movement
         || level.last != copy.last
         || level.snapshots != copy.snapshots
+        || level.bytes != copy.bytes
+        || level.aside != copy.aside
         || level.trouble != copy.trouble
 }
 

@@ -235,23 +235,32 @@ impl Driver for Btrfs {
         }
     }
 
-    fn set_aside(&self, volume: &VolumeId, name: &SnapshotName) -> Result<()> {
+    fn set_aside(
+        &self,
+        volume: &VolumeId,
+        name: &SnapshotName,
+        snapshot: Option<&SnapshotName>,
+    ) -> Result<()> {
         let place = self.of(volume)?;
         let (live, aside) = (place.live(), place.aside(name));
-        if !live.exists() {
-            return if aside.exists() {
-                Ok(())
-            } else {
-                Err(Error::NoVolume {
-                    volume: volume.clone(),
-                })
-            };
+        let is_live = live.exists();
+        if aside.exists() && !is_live {
+            return Ok(());
         }
+        let source = match (is_live, snapshot) {
+            (true, _) => live.clone(),
+            (false, Some(snapshot)) => place.whole(snapshot)?,
+            (false, None) => {
+                return Err(Error::NoVolume {
+                    volume: volume.clone(),
+                });
+            }
+        };
         if !aside.exists() {
-            place.refuse_nested(&live)?;
+            place.refuse_nested(&source)?;
             disk::private_directory(&place.dir.join("aside").join(name.as_str()))?;
-            subvolume::snapshot(&live, &aside, true)?;
-        } else if subvolume::info(&aside)?.parent_uuid != subvolume::info(&live)?.uuid {
+            subvolume::snapshot(&source, &aside, true)?;
+        } else if subvolume::info(&aside)?.parent_uuid != subvolume::info(&source)?.uuid {
             return Err(Error::SnapshotExists {
                 volume: volume.clone(),
                 snapshot: name.clone(),

@@ -64,8 +64,14 @@ pub trait Driver: Send + Sync + 'static {
     /// Deletes the live copy; snapshots stay.
     fn retire(&self, volume: &VolumeId) -> Result<()>;
 
-    /// Turns the live copy into a read-only one that only its name deletes.
-    fn set_aside(&self, volume: &VolumeId, name: &SnapshotName) -> Result<()>;
+    /// Turns the live copy, or this snapshot where there is none, into a read-only one that only
+    /// its name deletes.
+    fn set_aside(
+        &self,
+        volume: &VolumeId,
+        name: &SnapshotName,
+        snapshot: Option<&SnapshotName>,
+    ) -> Result<()>;
 
     fn delete_aside(&self, volume: &VolumeId, name: &SnapshotName) -> Result<()>;
 

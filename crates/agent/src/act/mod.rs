@@ -19,6 +19,7 @@ mod pull;
 mod receive;
 mod remove;
 mod run_hook;
+mod set_aside;
 mod snapshot;
 mod spec;
 mod start;
@@ -37,7 +38,7 @@ use image::Store;
 use model::instance::ExitStatus;
 use model::session::Welcome;
 use model::volume::RoleFile;
-use model::{Assigned, Exit, InstanceId, Millis, NodeId, Time, VolumeId};
+use model::{Aside, Assigned, Exit, InstanceId, Millis, NodeId, Time, VolumeId};
 use node::{Action, Stage};
 use protocol::peer::Request;
 use tokio::sync::Semaphore;
@@ -108,6 +109,8 @@ pub(crate) enum Done {
     Received(Millis),
     /// Of a volume: what its role file says now; `None`: there is no copy any more.
     Role(Option<RoleFile>),
+    /// Of a volume: what is set aside now.
+    Aside(Aside),
     /// The volume's directory, to be bound into containers.
     Opened(PathBuf),
     Closed,
@@ -284,6 +287,11 @@ pub(crate) async fn perform(tools: &Tools, action: &Action, work: Work) -> Resul
         Action::DropSnapshot { volume, snapshot } => {
             drop_snapshot::delete(tools, volume, *snapshot).await
         }
+        Action::SetAside {
+            volume,
+            generation,
+            last,
+        } => set_aside::set_aside(tools, volume, *generation, *last).await,
         Action::OpenVolume { volume, size, .. } => open_volume::open(tools, volume, *size).await,
         Action::CloseVolume { volume } => close_volume::close(tools, volume).await,
         Action::DestroyVolume { volume, .. } => destroy_volume::destroy(tools, volume).await,

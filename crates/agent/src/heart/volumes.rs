@@ -148,6 +148,7 @@ impl Heart {
                 local.open = false;
                 self.opened.remove(&volume);
             }
+            Done::Aside(aside) => local.aside = Some(aside),
             Done::Received(took) => {
                 if let Action::Receive { snapshot, .. } = action {
                     local.received = Some(snapshot);

@@ -35,23 +35,42 @@ pub(crate) fn plan(
 ) -> Result<Option<Plan>, MoveRefusal> {
     let mut from: Option<NodeId> = None;
     let mut parcels = BTreeMap::new();
+    let mut nowhere = None;
     for id in volumes {
         let volume = state
             .volume(id)
             .ok_or_else(|| MoveRefusal::NoVolume(id.clone()))?;
         let home = check(state, app, volume)?;
+        // One without data follows the others; one that a recovery brought there is there.
+        let Some(home) = home else {
+            nowhere = Some(id.clone());
+            continue;
+        };
+        if home == to {
+            continue;
+        }
         if from.is_some_and(|from| from != home) {
             return Err(MoveRefusal::Apart(id.clone()));
         }
         from = Some(home);
+        // Nothing is received over it.
+        if let Some(aside) = volume.copies.get(&to).and_then(|copy| copy.aside.as_ref()) {
+            return Err(MoveRefusal::SetAside {
+                volume: id.clone(),
+                copy: aside.name.clone(),
+            });
+        }
         let parcel = Parcel {
             generation: volume.generation,
             base: common(volume, home, to),
         };
         parcels.insert(id.clone(), parcel);
     }
-    let Some(from) = from.filter(|from| *from != to) else {
-        return Ok(None);
+    let Some(from) = from else {
+        return match nowhere {
+            Some(volume) if volumes.len() == 1 => Err(MoveRefusal::Nowhere(volume)),
+            Some(_) | None => Ok(None),
+        };
     };
     nodes(state, app, from, to)?;
     let cold = !volumes.iter().any(|id| state.volume_holder(id).is_some());
@@ -64,7 +83,12 @@ pub(crate) fn plan(
     }))
 }
 
-fn check(state: &State, app: Option<&App>, volume: &Volume) -> Result<NodeId, MoveRefusal> {
+/// Gives the volume's home, if it has one.
+fn check(
+    state: &State,
+    app: Option<&App>,
+    volume: &Volume,
+) -> Result<Option<NodeId>, MoveRefusal> {
     let id = &volume.id;
     if let Some(movement) = state.move_of_volume(id) {
         return Err(MoveRefusal::UnderWay {
@@ -83,12 +107,10 @@ fn check(state: &State, app: Option<&App>, volume: &Volume) -> Result<NodeId, Mo
             tenant: tenant.clone(),
         });
     }
-    let home = volume.home;
-    let home = home.ok_or_else(|| MoveRefusal::Nowhere(id.clone()))?;
     // What the home may still have to make must not be taken for lost by another's copy.
-    match volume.copies.contains_key(&home) {
-        true => Ok(home),
-        false => Err(MoveRefusal::NotMade(id.clone())),
+    match volume.home {
+        Some(home) if !volume.copies.contains_key(&home) => Err(MoveRefusal::NotMade(id.clone())),
+        home => Ok(home),
     }
 }
 
