@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use volume::driver::Found;
 use volume::roles::Roles;
 use volume::transfer::Sent;
-use volume::{Landing, PoolConfig};
+use volume::{Landing, Pool, PoolConfig};
 
 use crate::error::words;
 
@@ -22,6 +22,13 @@ pub(crate) struct Volumes {
     config: PoolConfig,
     open: OnceCell<volume::Volumes>,
     arrived: Mutex<BTreeMap<VolumeId, (Landing, Sent)>>,
+}
+
+/// In bytes.
+#[derive(Debug)]
+pub(crate) struct Measures {
+    pub room: u64,
+    pub sizes: BTreeMap<VolumeId, u64>,
 }
 
 impl Volumes {
@@ -62,6 +69,22 @@ impl Volumes {
         match self.open.get() {
             Some(pool) => pool.check().await.is_ok(),
             None => true,
+        }
+    }
+
+    /// Bytes that volumes can still grow by, and what each copy holds. `None` while it is not known:
+    /// a pool that was made cannot be opened.
+    pub async fn measure(&self) -> Result<Option<Measures>, volume::Error> {
+        match self.open.get() {
+            Some(pool) => Ok(Some(Measures {
+                room: pool.room().await?.free,
+                sizes: pool.sizes().await?,
+            })),
+            None if Pool::was_made(&self.config) => Ok(None),
+            None => Ok(Some(Measures {
+                room: Pool::prospect(&self.config)?.free,
+                sizes: BTreeMap::new(),
+            })),
         }
     }
 

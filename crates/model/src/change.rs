@@ -57,6 +57,9 @@ pub enum Change {
         node: NodeId,
         sighted: (Incarnation, u64),
         machine: Box<Machine>,
+        /// `None`: it did not say.
+        #[serde(default)]
+        room: Option<u64>,
     },
     NodePresence {
         node: NodeId,

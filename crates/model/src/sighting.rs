@@ -69,6 +69,9 @@ pub struct VolumeLevel {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeLevel {
     pub machine: Machine,
+    /// Bytes that volumes can still grow by, to an eighth.
+    #[serde(default)]
+    pub room: Option<u64>,
 }
 
 impl Level {

@@ -148,9 +148,9 @@ impl Volume {
     pub fn has_strayed(&self, copy: &Copy) -> bool {
         self.recoveries.iter().any(|recovery| match copy.role {
             CopyRole::Live | CopyRole::Sealed => copy.generation < recovery.generation,
-            CopyRole::Landed | CopyRole::Kept => copy.last.is_some_and(|last| {
-                recovery.snapshot < last && last.movement < recovery.id
-            }),
+            CopyRole::Landed | CopyRole::Kept => copy
+                .last
+                .is_some_and(|last| recovery.snapshot < last && last.movement < recovery.id),
             CopyRole::Landing | CopyRole::Aside => false,
         })
     }
@@ -226,11 +226,13 @@ pub enum VolumeOrder {
     Land {
         generation: Generation,
         movement: MoveId,
-        size: Mebibytes,
         from: Source,
         snapshot: Option<Snapshot>,
         base: Option<Snapshot>,
         last: bool,
+        /// Bytes that must be free before anything of it is received.
+        #[serde(default)]
+        needed: u64,
     },
     /// The target, after the hand-over, or the node that the volume was recovered on: make what
     /// landed, or was kept, live under this generation.

@@ -115,7 +115,8 @@ pub enum Action {
         from: Source,
         snapshot: Snapshot,
         base: Option<Snapshot>,
-        size: Mebibytes,
+        /// Bytes that must be free before.
+        needed: u64,
     },
     /// Have what was received on disk.
     SyncReceived {

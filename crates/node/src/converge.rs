@@ -352,14 +352,14 @@ fn volume_action(id: &VolumeId, assignment: &Assignment, observed: &Observed) ->
             from,
             snapshot,
             base,
-            size,
+            needed,
         } => Action::Receive {
             volume: id.clone(),
             generation,
             from,
             snapshot,
             base,
-            size,
+            needed,
         },
         volume::Step::SyncReceived(snapshot) => Action::SyncReceived {
             volume: id.clone(),

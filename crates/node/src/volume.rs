@@ -49,7 +49,7 @@ pub enum Step {
         from: Source,
         snapshot: Snapshot,
         base: Option<Snapshot>,
-        size: Mebibytes,
+        needed: u64,
     },
     SyncReceived(Snapshot),
     Promote {
@@ -300,11 +300,11 @@ fn land(order: &VolumeOrder, local: &LocalVolume, by: Use) -> Verdict {
     let VolumeOrder::Land {
         generation,
         movement,
-        size,
         from,
         snapshot,
         base,
         last,
+        needed,
     } = *order
     else {
         return Ok(None);
@@ -345,7 +345,7 @@ fn land(order: &VolumeOrder, local: &LocalVolume, by: Use) -> Verdict {
             from,
             snapshot,
             base,
-            size,
+            needed,
         }),
     })
 }

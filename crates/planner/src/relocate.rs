@@ -337,7 +337,11 @@ fn heir(state: &State, movement: &Move) -> Result<Option<Instance>, Reason> {
         return Ok(None);
     };
     let stays = |id| {
-        let here = || state.volume(id).is_some_and(|v| v.home == Some(movement.from));
+        let here = || {
+            state
+                .volume(id)
+                .is_some_and(|v| v.home == Some(movement.from))
+        };
         !movement.volumes.contains_key(id) && here()
     };
     if app.spec.volumes().any(|(id, _)| stays(id)) || app.spec.volumes().next().is_none() {

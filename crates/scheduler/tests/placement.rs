@@ -13,9 +13,7 @@ use model::spec::{
 };
 use model::state::Settings;
 use model::time::Time;
-use model::{
-    AppSpec, Change, Draft, Goal, Health, Instance, Presence, Rung, State, Volume,
-};
+use model::{AppSpec, Change, Draft, Goal, Health, Instance, Presence, Rung, State, Volume};
 use scheduler::{Hindrance, Kind, NoRoom, Tally, Wish, explain, place};
 
 fn web() -> AppId {

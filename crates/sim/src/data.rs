@@ -46,7 +46,9 @@ impl Data {
                 let held = self.snapshots.get(&file.last?)?;
                 held.synced.then_some(held.content)
             }
-            CopyRole::Aside => self.live.or(self.aside.as_ref().map(|(_, content)| *content)),
+            CopyRole::Aside => self
+                .live
+                .or(self.aside.as_ref().map(|(_, content)| *content)),
             CopyRole::Landing => None,
         }
     }

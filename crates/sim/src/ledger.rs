@@ -127,7 +127,9 @@ impl Ledger {
             return;
         };
         let known = self.recovered.insert(volume.id.clone(), *recovery);
-        let home = volume.home.and_then(|home| machine_of(durable, home, machines));
+        let home = volume
+            .home
+            .and_then(|home| machine_of(durable, home, machines));
         let Some(home) = home.filter(|_| known != Some(*recovery)) else {
             return;
         };
@@ -176,7 +178,9 @@ impl Ledger {
 
 fn machine_of(durable: &State, node: NodeId, machines: &[Paper]) -> Option<usize> {
     let name = &durable.node(node)?.machine.name;
-    machines.iter().position(|paper| paper.machine.name == *name)
+    machines
+        .iter()
+        .position(|paper| paper.machine.name == *name)
 }
 
 /// Whether somebody asked for the removal of what a machine has of a volume, or of all of it.

@@ -177,7 +177,10 @@ impl Story {
                 && self.recoveries.insert(volume.id.clone(), *recovery) != Some(*recovery)
             {
                 let home = volume.home.map_or("?", node_name);
-                lines.push(format!("{}: goes on at {home} as of {}", volume.id, recovery.snapshot));
+                lines.push(format!(
+                    "{}: goes on at {home} as of {}",
+                    volume.id, recovery.snapshot
+                ));
             }
             let was = self.volumes.insert(volume.id.clone(), is.clone());
             if was.as_ref() != Some(&is) {

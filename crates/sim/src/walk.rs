@@ -188,7 +188,11 @@ impl Walk {
 
     fn move_database(&mut self) {
         let node = NodeId(self.random.below(NODES as u64) as u32);
-        let name = if self.random.chance(700) { "/db" } else { "/shop/api" };
+        let name = if self.random.chance(700) {
+            "/db"
+        } else {
+            "/shop/api"
+        };
         let Ok(app) = AppId::parse(name) else { return };
         match self.random.below(14) {
             0 => self.put_database(name, Some(node)),
@@ -244,7 +248,8 @@ impl Walk {
             "/db" => &["pg", "wal"],
             _ => &["queue"],
         };
-        spec.mounts.extend(volumes.iter().flat_map(|name| mount(name)));
+        spec.mounts
+            .extend(volumes.iter().flat_map(|name| mount(name)));
         if self.random.chance(600) {
             let (label, value) = ("tandem/move-stop".into(), "freeze".into());
             spec.labels.insert(label, value);

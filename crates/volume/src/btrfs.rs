@@ -12,6 +12,7 @@
 //! is in place is whole. Every snapshot is called `data`: the name is part of the stream, and
 //! nothing a sender chooses becomes a path here.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -125,6 +126,22 @@ impl Driver for Btrfs {
             action: format!("count {}", live.display()),
             words: "btrfs keeps no count of it".to_owned(),
         })
+    }
+
+    fn sizes(&self) -> Result<BTreeMap<VolumeId, u64>> {
+        let places = self.volumes()?;
+        let Some(first) = places.first() else {
+            return Ok(BTreeMap::new());
+        };
+        let counts = subvolume::counts(&first.dir)?;
+        let mut sizes = BTreeMap::new();
+        for place in places {
+            if let Some(path) = place.main()? {
+                let count = counts.get(&subvolume::info(&path)?.id);
+                sizes.extend(count.map(|count| (place.volume, count.usage.bytes)));
+            }
+        }
+        Ok(sizes)
     }
 
     fn found(&self) -> Result<Vec<Found>> {
@@ -331,6 +348,17 @@ impl Place {
 
     fn aside(&self, name: &SnapshotName) -> PathBuf {
         self.dir.join("aside").join(name.as_str()).join(DATA)
+    }
+
+    /// What the copy is about.
+    fn main(&self) -> Result<Option<PathBuf>> {
+        let live = [self.live()].into_iter().filter(|live| live.exists());
+        let asides = snapshot_names(&self.dir.join("aside"))?;
+        let asides = asides.iter().map(|name| self.aside(name));
+        let snapshots = snapshot_names(&self.dir.join("snapshots"))?;
+        let snapshots = snapshots.iter().rev().map(|name| self.snapshot(name));
+        let mut all = live.chain(asides).chain(snapshots);
+        Ok(all.find(|path| path.exists()))
     }
 
     fn whole(&self, name: &SnapshotName) -> Result<PathBuf> {

@@ -135,6 +135,11 @@ impl Volumes {
         self.on(volume, |driver, volume| driver.usage(volume)).await
     }
 
+    pub async fn sizes(&self) -> Result<BTreeMap<VolumeId, u64>> {
+        let driver = self.driver.clone();
+        blocking(move || driver.sizes()).await
+    }
+
     pub async fn room(&self) -> Result<Room> {
         let driver = self.driver.clone();
         blocking(move || driver.room()).await

@@ -18,6 +18,7 @@ mod promote;
 mod pull;
 mod receive;
 mod remove;
+mod room;
 mod run_hook;
 mod set_aside;
 mod snapshot;
@@ -268,8 +269,9 @@ pub(crate) async fn perform(tools: &Tools, action: &Action, work: Work) -> Resul
             from,
             snapshot,
             base,
-            size: _,
+            needed,
         } => {
+            room::check(tools, volume, *needed).await?;
             let wanted = Request {
                 volume: volume.clone(),
                 generation: *generation,

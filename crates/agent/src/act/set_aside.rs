@@ -37,7 +37,10 @@ pub(super) async fn set_aside(
 fn name(volume: &VolumeId, generation: Generation, made: Time) -> String {
     let made = made.to_string();
     let seconds = made.split('.').next().unwrap_or(&made);
-    let date: String = seconds.chars().filter(char::is_ascii_alphanumeric).collect();
+    let date: String = seconds
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect();
     format!("{volume}.g{generation}.{date}Z")
 }
 

@@ -37,6 +37,7 @@ fn node() -> NodeRecord {
         overlay: [10, 32, 0, 2].into(),
         presence: Presence::Here,
         draining: false,
+        room: None,
         joined: NOW,
         sighted: Default::default(),
         used: Resources::default(),

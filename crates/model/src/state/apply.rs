@@ -56,6 +56,7 @@ impl State {
                     presence: Presence::Here,
                     draining: false,
                     joined: self.now,
+                    room: None,
                     sighted: Default::default(),
                     used: Resources::default(),
                     instances: Default::default(),
@@ -69,8 +70,9 @@ impl State {
                 node,
                 sighted,
                 machine,
+                room,
             } => {
-                self.node_seen(*node, *sighted, machine, touched);
+                self.node_seen(*node, *sighted, (machine, *room), touched);
             }
             Change::NodePresence { node, presence } => {
                 if let Some(record) = self.nodes.get_mut(node.0) {
@@ -337,7 +339,7 @@ impl State {
         &mut self,
         id: NodeId,
         sighted: (Incarnation, u64),
-        machine: &Machine,
+        (machine, room): (&Machine, Option<u64>),
         touched: &mut Touched,
     ) {
         let Some(node) = self.nodes.get_mut(id.0) else {
@@ -347,6 +349,7 @@ impl State {
             return;
         }
         node.sighted = sighted;
+        node.room = room.or(node.room);
         if node.machine != *machine {
             self.node_names.remove(&node.machine.name);
             self.node_names.insert(machine.name.clone(), id);

@@ -152,6 +152,10 @@ fn touch(touched: &mut Touched, movement: &Move) {
 /// Remembers since when a snapshot is no longer the newest state.
 fn leave_behind(record: &mut Volume, last: Option<Snapshot>, now: Time) {
     let Volume { copies, left, .. } = record;
-    left.retain(|snapshot, _| copies.values().any(|copy| copy.snapshots.contains(snapshot)));
+    left.retain(|snapshot, _| {
+        copies
+            .values()
+            .any(|copy| copy.snapshots.contains(snapshot))
+    });
     left.extend(last.map(|last| (last, now)));
 }

@@ -63,6 +63,7 @@ pub(crate) fn plan(
         let parcel = Parcel {
             generation: volume.generation,
             base: common(volume, home, to),
+            needed: needed(volume, home, to),
         };
         parcels.insert(id.clone(), parcel);
     }
@@ -73,6 +74,7 @@ pub(crate) fn plan(
         };
     };
     nodes(state, app, from, to)?;
+    room(state, &parcels, to)?;
     let cold = !volumes.iter().any(|id| state.volume_holder(id).is_some());
     Ok(Some(Plan {
         app: app.map(|app| app.id.clone()),
@@ -84,11 +86,7 @@ pub(crate) fn plan(
 }
 
 /// Gives the volume's home, if it has one.
-fn check(
-    state: &State,
-    app: Option<&App>,
-    volume: &Volume,
-) -> Result<Option<NodeId>, MoveRefusal> {
+fn check(state: &State, app: Option<&App>, volume: &Volume) -> Result<Option<NodeId>, MoveRefusal> {
     let id = &volume.id;
     if let Some(movement) = state.move_of_volume(id) {
         return Err(MoveRefusal::UnderWay {
@@ -145,6 +143,39 @@ fn nodes(state: &State, app: Option<&App>, from: NodeId, to: NodeId) -> Result<(
     }
     let all: Vec<String> = refusals.iter().map(ToString::to_string).collect();
     Err(refused(all.join("; ")))
+}
+
+/// Whether the target's pool can take what comes, as far as nodes have told. It looks again before
+/// it receives.
+fn room(
+    state: &State,
+    parcels: &BTreeMap<VolumeId, Parcel>,
+    to: NodeId,
+) -> Result<(), MoveRefusal> {
+    let Some((node, mut free)) = state.node(to).and_then(|node| Some((node, node.room?))) else {
+        return Ok(());
+    };
+    for (volume, Parcel { needed, .. }) in parcels {
+        free = free
+            .checked_sub(*needed)
+            .ok_or_else(|| MoveRefusal::NoSpace {
+                volume: volume.clone(),
+                target: node.machine.name.clone(),
+                free: free >> 20,
+                needed: needed.div_ceil(1 << 20),
+            })?;
+    }
+    Ok(())
+}
+
+/// A tenth more than the home's data, less what the target has of it; 0 where the home has not
+/// told.
+fn needed(volume: &Volume, home: NodeId, to: NodeId) -> u64 {
+    let bytes = |node| volume.copies.get(&node).and_then(|copy| copy.bytes);
+    let used = bytes(home).unwrap_or(0);
+    let shared = common(volume, home, to).and_then(|_| bytes(to));
+    used.saturating_add(used / 10)
+        .saturating_sub(shared.unwrap_or(0))
 }
 
 /// The newest snapshot that both nodes have.

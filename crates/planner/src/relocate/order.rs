@@ -71,7 +71,6 @@ fn to_target(movement: &Move, volume: &Volume, state: &State) -> Option<VolumeOr
     Some(VolumeOrder::Land {
         generation: parcel.generation,
         movement: movement.id,
-        size: volume.size,
         from: Source {
             node: source.id,
             address: source.machine.address,
@@ -79,6 +78,8 @@ fn to_target(movement: &Move, volume: &Volume, state: &State) -> Option<VolumeOr
         snapshot: round.map(|round| movement.snapshot(round)),
         base: round.and_then(|round| movement.base(parcel, round)),
         last,
+        // Later rounds are what changed meanwhile.
+        needed: if round == Some(0) { parcel.needed } else { 0 },
     })
 }
 

@@ -46,6 +46,14 @@ pub enum MoveRefusal {
          remove it first"
     )]
     SetAside { volume: VolumeId, copy: String },
+    /// 409. In MiB.
+    #[error("volume {volume} cannot move to {target}: {free} MiB free, {needed} MiB needed")]
+    NoSpace {
+        volume: VolumeId,
+        target: String,
+        free: u64,
+        needed: u64,
+    },
     /// 409
     #[error("node {0} is lost")]
     Lost(String),
@@ -125,9 +133,7 @@ pub fn plan_volume_move(
     let alone = [volume.clone()].into();
     match user {
         // What a recovery took apart comes together again one by one.
-        Some(app) if is_apart(state, app) => {
-            Ok(relocate::plan(state, state.app(app), &alone, to)?)
-        }
+        Some(app) if is_apart(state, app) => Ok(relocate::plan(state, state.app(app), &alone, to)?),
         Some(app) => plan_move(state, app, to),
         None => Ok(relocate::plan(state, None, &alone, to)?),
     }
@@ -135,7 +141,10 @@ pub fn plan_volume_move(
 
 /// Whether the app's volumes are on different nodes, so that it cannot run.
 fn is_apart(state: &State, app: &AppId) -> bool {
-    let volumes = state.app(app).into_iter().flat_map(|app| app.spec.volumes());
+    let volumes = state
+        .app(app)
+        .into_iter()
+        .flat_map(|app| app.spec.volumes());
     let homes = volumes.filter_map(|(id, _)| state.volume(id)?.home);
     homes.collect::<BTreeSet<NodeId>>().len() > 1
 }

@@ -43,9 +43,7 @@ pub fn node_lost(draft: &mut Draft, node: NodeId) -> Result<(), Refusal> {
 }
 
 fn has_data(state: &State, node: NodeId) -> bool {
-    state
-        .volumes()
-        .any(|volume| volume.home == Some(node))
+    state.volumes().any(|volume| volume.home == Some(node))
         || state.moves().any(|m| m.from == node || m.to == node)
 }
 

@@ -155,9 +155,7 @@ impl Request {
             Self::RemoveCopy(volume, node, copy) => {
                 request::remove_copy(draft, &volume, node, &copy)
             }
-            Self::Recover(volume, node) => {
-                request::recover_volume(draft, &volume, node).map(drop)
-            }
+            Self::Recover(volume, node) => request::recover_volume(draft, &volume, node).map(drop),
             Self::Move(app, node) => request::move_app(draft, &app, node).map(drop),
             Self::MoveVolume(volume, node) => request::move_volume(draft, &volume, node).map(drop),
             Self::CancelMove(app) => request::cancel_move(draft, &app),

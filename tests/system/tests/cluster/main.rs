@@ -13,6 +13,7 @@ mod images;
 mod moves;
 mod network;
 mod python;
+mod recover;
 #[path = "../../../../crates/local/tests/machine/room.rs"]
 mod room;
 mod wild;
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
             images::ports_and_fixed_addresses_are_reached,
             wild::definitions_run_as_their_authors_wrote_them,
             moves::a_database_moves_with_its_data,
+            recover::a_volume_goes_on_with_its_last_copy_when_its_node_is_lost,
+            recover::a_move_to_a_node_without_room_is_refused_with_the_figures,
             python::marathon_s_python_client_works,
         ],
     })
