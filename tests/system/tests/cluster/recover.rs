@@ -142,38 +142,31 @@ pub fn a_volume_goes_on_with_its_last_copy_when_its_node_is_lost(cluster: &Clust
 
 pub fn a_move_to_a_node_without_room_is_refused_with_the_figures(cluster: &Cluster) {
     up(cluster, "512MiB");
-    let on = |node: u8| json!([["hostname", "LIKE", format!("10.0.15.1{node}")]]);
-    cluster.tandem(&[
-        "volume", "create", "filler", "--size", "450MiB", "--node", "n3",
-    ]);
-    let mut filler = keeper("filler");
-    filler["constraints"] = on(3);
-    cluster.put("/filler", &filler);
     cluster.put("/db", &keeper("pg"));
-    let filler = cluster.running("/filler", 1).remove(0);
     let db = cluster.running("/db", 1).remove(0);
-    let write = |instance: &Instance, mib: u32| {
-        let line =
-            format!("dd if=/dev/urandom of=/data/noise bs=1M count={mib} 2>/dev/null && sync");
-        cluster.within(instance, &line).unwrap();
-    };
-    write(&filler, 330);
-    write(&db, 150);
-    if db.node == "n3" {
-        panic!("/db was placed where its filler is pinned");
+    let full = if db.node == "n3" { "n2" } else { "n3" };
+    cluster.tandem(&[
+        "volume", "create", "filler", "--size", "450MiB", "--node", full,
+    ]);
+    cluster.put("/filler", &keeper("filler"));
+    let filler = cluster.running("/filler", 1).remove(0);
+    assert_eq!(filler.node, full);
+    for (instance, mib) in [(&filler, 330), (&db, 150)] {
+        let noise = format!("dd if=/dev/urandom of=/data/noise bs=1M count={mib} 2>&1 && sync");
+        cluster.within(instance, &noise).unwrap();
     }
     let refusal = wait_for("a refusal", || {
-        let asked = cluster.try_tandem(&["move", "/db", "n3", "--dry-run"]);
+        let asked = cluster.try_tandem(&["move", "/db", full, "--dry-run"]);
         let said = String::from_utf8_lossy(&asked.stderr).into_owned();
         match asked.status.success() {
             true => Err(cluster.tandem(&["volumes"])),
             false => Ok(said),
         }
     });
-    let whole = "volume pg cannot move to n3: ";
-    assert!(refusal.contains(whole), "{refusal}");
+    let refused = format!("volume pg cannot move to {full}: ");
+    assert!(refusal.contains(&refused), "{refusal}");
     assert!(refusal.contains(" MiB free, 16"), "{refusal}");
-    assert_eq!(cluster.refused(&["move", "/db", "n3"]), refusal);
+    assert_eq!(cluster.refused(&["move", "/db", full]), refusal);
     assert_eq!(cluster.running("/db", 1)[0].id, db.id);
     cluster.down();
 }
