@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use container::{Created, Instance};
 use model::session::{FromAgent, Input};
 use model::sighting::Subject;
-use model::{Exit, Health, InstanceId, Millis, Time, VolumeId};
+use model::{Exit, Health, InstanceId, Level, Millis, NodeLevel, Time, VolumeId};
 use node::retry::{Outcome, after};
 use node::{
     Action, Failure, InFlight, Link, Observed, Outbox, Session, Stage, converge, jobs, level,
@@ -69,6 +69,9 @@ pub(crate) struct Heart {
     opened: BTreeMap<VolumeId, PathBuf>,
     pool_look: volumes::Look,
     arrivals_told: Time,
+    measuring: volumes::Look,
+    /// Bytes that volumes can still grow by, as last told.
+    room: Option<u64>,
     pulls: BTreeMap<InstanceId, CancellationToken>,
     checks: BTreeMap<InstanceId, AbortHandle>,
     asks: BTreeMap<u64, Asked>,
@@ -131,6 +134,8 @@ impl Heart {
             opened: BTreeMap::new(),
             pool_look: volumes::Look::default(),
             arrivals_told: Time(0),
+            measuring: volumes::Look::default(),
+            room: None,
             pulls: BTreeMap::new(),
             checks: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -212,6 +217,7 @@ impl Heart {
             }
             Event::Applied(revision) => self.observed.directory = revision,
             Event::Pool { writable } => self.looked_at_pool(writable),
+            Event::Measured(measures) => self.measured(measures),
             Event::Answered(ask) => drop(self.asks.remove(&ask)),
         }
         Ok(())
@@ -255,6 +261,7 @@ impl Heart {
         self.offer();
         self.look_at_pool();
         self.tell_arrivals();
+        self.measure();
         self.send();
         self.keep_directory();
     }
@@ -280,6 +287,12 @@ impl Heart {
     fn report(&mut self) {
         let levels = level::levels(self.session.assignment(), &self.observed);
         self.outbox.put_all(levels);
+        if self.room.is_some() {
+            self.outbox.put(Level::Node(Box::new(NodeLevel {
+                machine: self.tools.config.machine.clone(),
+                room: self.room,
+            })));
+        }
         for (id, local) in &mut self.observed.instances {
             local.reported = self.outbox.is_settled(&Subject::Instance(*id));
         }
@@ -381,6 +394,7 @@ impl Heart {
             }
             Done::Cancelled
             | Done::Role(_)
+            | Done::Aside(_)
             | Done::Opened(_)
             | Done::Closed
             | Done::AsOrdered

@@ -6,15 +6,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 
 use model::session::Arriving;
-use model::{Mebibytes, Millis, Snapshot, VolumeId};
+use model::{Aside, Mebibytes, Millis, Snapshot, Time, VolumeId};
 use node::observed::LocalVolume;
 use tokio::sync::{OnceCell, watch};
+use volume::driver::Found;
 use volume::roles::Roles;
 use volume::transfer::Sent;
-use volume::{Landing, PoolConfig};
+use volume::{Landing, Pool, PoolConfig};
 
 use crate::error::words;
 
@@ -42,6 +43,13 @@ impl Arrival {
             took: Millis(took.try_into().unwrap_or(u64::MAX)),
         }
     }
+}
+
+/// In bytes.
+#[derive(Debug)]
+pub(crate) struct Measures {
+    pub room: u64,
+    pub sizes: BTreeMap<VolumeId, u64>,
 }
 
 impl Volumes {
@@ -112,6 +120,22 @@ impl Volumes {
         }
     }
 
+    /// Bytes that volumes can still grow by, and what each copy holds. `None` while it is not known:
+    /// a pool that was made cannot be opened.
+    pub async fn measure(&self) -> Result<Option<Measures>, volume::Error> {
+        match self.open.get() {
+            Some(pool) => Ok(Some(Measures {
+                room: pool.room().await?.free,
+                sizes: pool.sizes().await?,
+            })),
+            None if Pool::was_made(&self.config) => Ok(None),
+            None => Ok(Some(Measures {
+                room: Pool::prospect(&self.config)?.free,
+                sizes: BTreeMap::new(),
+            })),
+        }
+    }
+
     /// What this node's copies are, and which snapshots it has. None of them is open for this
     /// agent yet. A pool that was there before is mounted, for what runs with its volumes; one
     /// that cannot be has no snapshots.
@@ -145,8 +169,20 @@ impl Volumes {
                 local.snapshots = names
                     .filter_map(|name| Snapshot::named(name.as_str()))
                     .collect();
+                // Until the live copy is gone, it is not done.
+                local.aside = aside_of(&data).filter(|_| !data.live);
             }
         }
         Ok(found)
     }
+}
+
+/// What is set aside, of which a copy has one at most.
+pub(crate) fn aside_of(found: &Found) -> Option<Aside> {
+    let aside = found.asides.first()?;
+    let made = aside.made.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Some(Aside {
+        name: aside.name.as_str().to_owned(),
+        made: Time(u64::try_from(made.as_millis()).unwrap_or(u64::MAX)),
+    })
 }

@@ -93,6 +93,9 @@ pub struct NodeRecord {
     pub presence: Presence,
     pub draining: bool,
     pub joined: Time,
+    /// Bytes that volumes can still grow by here, to an eighth; `None`: not told yet.
+    #[serde(default)]
+    pub room: Option<u64>,
     /// Stamp of the newest accepted sighting of the node itself.
     pub sighted: (Incarnation, u64),
     /// Wanted by instances that are not gone.

@@ -12,6 +12,7 @@
 //! is in place is whole. Every snapshot is called `data`: the name is part of the stream, and
 //! nothing a sender chooses becomes a path here.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -133,6 +134,22 @@ impl Driver for Btrfs {
         })
     }
 
+    fn sizes(&self) -> Result<BTreeMap<VolumeId, u64>> {
+        let places = self.volumes()?;
+        let Some(first) = places.first() else {
+            return Ok(BTreeMap::new());
+        };
+        let counts = subvolume::counts(&first.dir)?;
+        let mut sizes = BTreeMap::new();
+        for place in places {
+            if let Some(path) = place.main()? {
+                let count = counts.get(&subvolume::info(&path)?.id);
+                sizes.extend(count.map(|count| (place.volume, count.usage.bytes)));
+            }
+        }
+        Ok(sizes)
+    }
+
     fn found(&self) -> Result<Vec<Found>> {
         self.volumes()?.iter().map(Place::found).collect()
     }
@@ -251,23 +268,32 @@ impl Driver for Btrfs {
         }
     }
 
-    fn set_aside(&self, volume: &VolumeId, name: &SnapshotName) -> Result<()> {
+    fn set_aside(
+        &self,
+        volume: &VolumeId,
+        name: &SnapshotName,
+        snapshot: Option<&SnapshotName>,
+    ) -> Result<()> {
         let place = self.of(volume)?;
         let (live, aside) = (place.live(), place.aside(name));
-        if !live.exists() {
-            return if aside.exists() {
-                Ok(())
-            } else {
-                Err(Error::NoVolume {
-                    volume: volume.clone(),
-                })
-            };
+        let is_live = live.exists();
+        if aside.exists() && !is_live {
+            return Ok(());
         }
+        let source = match (is_live, snapshot) {
+            (true, _) => live.clone(),
+            (false, Some(snapshot)) => place.whole(snapshot)?,
+            (false, None) => {
+                return Err(Error::NoVolume {
+                    volume: volume.clone(),
+                });
+            }
+        };
         if !aside.exists() {
-            place.refuse_nested(&live)?;
+            place.refuse_nested(&source)?;
             disk::private_directory(&place.dir.join("aside").join(name.as_str()))?;
-            subvolume::snapshot(&live, &aside, true)?;
-        } else if subvolume::info(&aside)?.parent_uuid != subvolume::info(&live)?.uuid {
+            subvolume::snapshot(&source, &aside, true)?;
+        } else if subvolume::info(&aside)?.parent_uuid != subvolume::info(&source)?.uuid {
             return Err(Error::SnapshotExists {
                 volume: volume.clone(),
                 snapshot: name.clone(),
@@ -338,6 +364,17 @@ impl Place {
 
     fn aside(&self, name: &SnapshotName) -> PathBuf {
         self.dir.join("aside").join(name.as_str()).join(DATA)
+    }
+
+    /// What the copy is about.
+    fn main(&self) -> Result<Option<PathBuf>> {
+        let live = [self.live()].into_iter().filter(|live| live.exists());
+        let asides = snapshot_names(&self.dir.join("aside"))?;
+        let asides = asides.iter().map(|name| self.aside(name));
+        let snapshots = snapshot_names(&self.dir.join("snapshots"))?;
+        let snapshots = snapshots.iter().rev().map(|name| self.snapshot(name));
+        let mut all = live.chain(asides).chain(snapshots);
+        Ok(all.find(|path| path.exists()))
     }
 
     fn whole(&self, name: &SnapshotName) -> Result<PathBuf> {

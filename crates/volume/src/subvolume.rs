@@ -1,5 +1,6 @@
 //! Verbs on one btrfs subvolume.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
@@ -122,7 +123,12 @@ pub struct Count {
 /// `pool` is any directory of the same filesystem. Asked of it, and not of the subvolume, whose
 /// users are counted when it is sealed.
 pub fn count(pool: &Path, path: &Path) -> Result<Option<Count>> {
-    let group = format!("0/{}", info(path)?.id);
+    let id = info(path)?.id;
+    Ok(counts(pool)?.remove(&id))
+}
+
+/// As [`count`], of every subvolume by its id.
+pub fn counts(pool: &Path) -> Result<BTreeMap<u64, Count>> {
     let arguments: [&OsStr; 6] = [
         "qgroup".as_ref(),
         "show".as_ref(),
@@ -131,23 +137,19 @@ pub fn count(pool: &Path, path: &Path) -> Result<Option<Count>> {
         "-e".as_ref(),
         pool.as_os_str(),
     ];
-    let listing = tool::btrfs(&format!("count {}", path.display()), &arguments)?;
-    Ok(listing.lines().find_map(|line| parse(line, &group)))
+    let listing = tool::btrfs(&format!("count {}", pool.display()), &arguments)?;
+    Ok(listing.lines().filter_map(parse).collect())
 }
 
 /// `0/256  4096  4096  52428800  none  path`
-fn parse(line: &str, group: &str) -> Option<Count> {
+fn parse(line: &str) -> Option<(u64, Count)> {
     let mut fields = line.split_ascii_whitespace();
-    if fields.next()? != group {
-        return None;
-    }
+    let id = fields.next()?.strip_prefix("0/")?.parse().ok()?;
     let bytes = fields.next()?.parse().ok()?;
     let own_bytes = fields.next()?.parse().ok()?;
     let limit = fields.next()?.parse().ok();
-    Some(Count {
-        usage: Usage { bytes, limit },
-        own_bytes,
-    })
+    let usage = Usage { bytes, limit };
+    Some((id, Count { usage, own_bytes }))
 }
 
 #[cfg(test)]
@@ -155,22 +157,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_is_found_by_its_group() {
+    fn counts_are_found_by_their_subvolumes() {
         let line = "0/256            4096            16        52428800           none   live";
+        let count = Count {
+            usage: Usage {
+                bytes: 4096,
+                limit: Some(52_428_800),
+            },
+            own_bytes: 16,
+        };
+        assert_eq!(parse(line), Some((256, count)));
+        assert_eq!(parse("Qgroupid  Referenced  Exclusive"), None);
+        let top = parse("0/5 1 1 none none <toplevel>");
         assert_eq!(
-            parse(line, "0/256"),
-            Some(Count {
-                usage: Usage {
-                    bytes: 4096,
-                    limit: Some(52_428_800)
-                },
-                own_bytes: 16
-            })
-        );
-        assert_eq!(parse(line, "0/25"), None);
-        assert_eq!(
-            parse("0/5 1 1 none none <toplevel>", "0/5").map(|count| count.usage.limit),
-            Some(None)
+            top.map(|(id, count)| (id, count.usage.limit)),
+            Some((5, None))
         );
     }
 }

@@ -18,7 +18,9 @@ mod promote;
 mod pull;
 mod receive;
 mod remove;
+mod room;
 mod run_hook;
+mod set_aside;
 mod snapshot;
 mod spec;
 mod start;
@@ -37,7 +39,7 @@ use image::Store;
 use model::instance::ExitStatus;
 use model::session::{Arriving, Welcome};
 use model::volume::RoleFile;
-use model::{Assigned, Exit, InstanceId, NodeId, Time, VolumeId};
+use model::{Aside, Assigned, Exit, InstanceId, NodeId, Time, VolumeId};
 use node::{Action, Stage};
 use protocol::peer::Request;
 use tokio::sync::Semaphore;
@@ -108,6 +110,8 @@ pub(crate) enum Done {
     Received(Option<Arriving>),
     /// Of a volume: what its role file says now; `None`: there is no copy any more.
     Role(Option<RoleFile>),
+    /// Of a volume: what is set aside now.
+    Aside(Aside),
     /// The volume's directory, to be bound into containers.
     Opened(PathBuf),
     Closed,
@@ -278,8 +282,9 @@ pub(crate) async fn perform(tools: &Tools, action: &Action, work: Work) -> Resul
             from,
             snapshot,
             base,
-            size: _,
+            needed,
         } => {
+            room::check(tools, volume, *needed).await?;
             let wanted = Request {
                 volume: volume.clone(),
                 generation: *generation,
@@ -297,6 +302,11 @@ pub(crate) async fn perform(tools: &Tools, action: &Action, work: Work) -> Resul
         Action::DropSnapshot { volume, snapshot } => {
             drop_snapshot::delete(tools, volume, *snapshot).await
         }
+        Action::SetAside {
+            volume,
+            generation,
+            last,
+        } => set_aside::set_aside(tools, volume, *generation, *last).await,
         Action::OpenVolume { volume, size, .. } => open_volume::open(tools, volume, *size).await,
         Action::CloseVolume { volume } => close_volume::close(tools, volume).await,
         Action::DestroyVolume { volume, .. } => destroy_volume::destroy(tools, volume).await,

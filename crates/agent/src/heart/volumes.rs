@@ -7,16 +7,19 @@ use container::Instance;
 use model::session::FromAgent;
 use model::sighting::Subject;
 use model::{InstanceId, Millis, Time, VolumeId};
-use node::{Action, converge, jobs};
+use node::{Action, converge, jobs, level};
 use protocol::peer::Request;
 
 use super::Heart;
 use crate::act::Done;
+use crate::error::words;
 use crate::event::Event;
 use crate::streams::Offer;
+use crate::volumes::Measures;
 
 const LOOK_EVERY: Millis = Millis(3000);
 const TELL_EVERY: Millis = Millis(1000);
+const MEASURE_EVERY: Millis = Millis(5000);
 
 #[derive(Debug, Default)]
 pub(super) struct Look {
@@ -123,6 +126,36 @@ impl Heart {
         }
     }
 
+    /// How full the pool is, now and then: it is told only when it has changed much.
+    pub(super) fn measure(&mut self) {
+        let now = self.tools.clock.now();
+        let look = &mut self.measuring;
+        if look.under_way || now - look.last < MEASURE_EVERY {
+            return;
+        }
+        look.last = now;
+        look.under_way = true;
+        let tools = Arc::clone(&self.tools);
+        self.tasks.spawn(async move {
+            let measures = tools.volumes.measure().await.unwrap_or_else(|error| {
+                tracing::debug!("Could not measure the volumes: {}", words(&error));
+                None
+            });
+            Some(Event::Measured(measures))
+        });
+    }
+
+    pub(super) fn measured(&mut self, measures: Option<Measures>) {
+        self.measuring.under_way = false;
+        let Some(measures) = measures else { return };
+        self.room = Some(level::settled(self.room, measures.room));
+        for (volume, bytes) in measures.sizes {
+            if let Some(local) = self.observed.volumes.get_mut(&volume) {
+                local.bytes = Some(level::settled(local.bytes, bytes));
+            }
+        }
+    }
+
     pub(super) fn acted_on_volume(
         &mut self,
         volume: VolumeId,
@@ -164,6 +197,7 @@ impl Heart {
                 local.open = false;
                 self.opened.remove(&volume);
             }
+            Done::Aside(aside) => local.aside = Some(aside),
             Done::Received(came) => {
                 if let Action::Receive { snapshot, .. } = action {
                     local.received = Some(snapshot);

@@ -453,7 +453,7 @@ impl Cluster {
                 instance.goal,
                 Goal::Prepare
                     | Goal::Stop {
-                        cause: StopCause::Moved | StopCause::Abandoned,
+                        cause: StopCause::Moved | StopCause::Abandoned | StopCause::Recovered,
                         ..
                     }
             );

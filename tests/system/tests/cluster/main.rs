@@ -17,6 +17,7 @@ mod mistakes;
 mod moves;
 mod network;
 mod python;
+mod recover;
 mod registry;
 #[path = "../../../../crates/local/tests/machine/room.rs"]
 mod room;
@@ -51,6 +52,8 @@ fn main() -> ExitCode {
             moves::a_database_moves_with_its_data,
             databases::nothing_acknowledged_is_lost_in_five_moves,
             databases::nothing_acknowledged_is_lost_when_a_move_s_parties_die,
+            recover::a_volume_goes_on_with_its_last_copy_when_its_node_is_lost,
+            recover::a_move_to_a_node_without_room_is_refused_with_the_figures,
             python::marathon_s_python_client_works,
         ],
     })
