@@ -11,7 +11,10 @@ const ROUNDS: usize = 10;
 
 pub fn api(cluster: &Cluster) {
     // Nodes that are gone: what is placed on them stays as it is, and costs nothing meanwhile.
-    let settings = cluster.write("tandem.toml", "[master]\nnode_timeout = 3600\n");
+    let settings = cluster.write(
+        "tandem.toml",
+        "[master]\nnode_timeout = 3600\n[agent]\ncpus = 100.0\n",
+    );
     cluster.up(&["--config", &settings]);
     cluster.here(3);
     for node in ["n1", "n2", "n3"] {
@@ -21,7 +24,7 @@ pub fn api(cluster: &Cluster) {
             .for_each(|process| process.signal(nix::sys::signal::Signal::SIGSTOP));
     }
     let tiny = json!({
-        "cpus": 0, "mem": 0.1, "instances": TASKS / APPS, "portDefinitions": [],
+        "cpus": 0.001, "mem": 0.1, "instances": TASKS / APPS, "portDefinitions": [],
     });
     for n in 0..APPS {
         cluster.put(

@@ -1,7 +1,7 @@
 //! TCP between containers on two nodes, beside a VXLAN link with nothing else between the very same
 //! network namespaces: what bridge, locks and published ports cost.
 
-use crate::cluster::{Cluster, Process, image, json_of, sh, with};
+use crate::cluster::{Cluster, Process, image, json_of, sh, wait_for, with};
 use crate::sample;
 use serde_json::json;
 use std::process::{Child, Command, Stdio};
@@ -68,30 +68,18 @@ fn raw(ends: &[End; 2]) {
 
 /// Bytes a second from the first end to an address of the second.
 fn throughput(ends: &[End; 2], address: &str) -> f64 {
-    let mut server = iperf(&ends[1], &["--server", "--one-off"]);
-    let client = |_| {
-        let program = iperf(
-            &ends[0],
-            &["--client", address, "--time", SECONDS, "--json"],
-        );
-        program
-            .wait_with_output()
-            .ok()
-            .filter(|output| output.status.success())
-    };
-    // The server may not listen yet.
-    let output = (0..100).find_map(|n| {
-        client(n).or_else(|| {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            None
-        })
+    let mut server = iperf(&ends[1], &["--server"]);
+    let bits = wait_for("an answer of iperf3", || {
+        let client = &["--client", address, "--time", SECONDS, "--json"];
+        let output = iperf(&ends[0], client).wait_with_output();
+        let text = String::from_utf8(output.unwrap().stdout).unwrap();
+        // It ends well also where nobody listens yet.
+        let bits = json_of(&text)["end"]["sum_received"]["bits_per_second"].as_f64();
+        bits.ok_or(text)
     });
-    let answer = json_of(&String::from_utf8(output.unwrap().stdout).unwrap());
+    server.kill().unwrap();
     server.wait().unwrap();
-    answer["end"]["sum_received"]["bits_per_second"]
-        .as_f64()
-        .unwrap()
-        / 8.0
+    bits / 8.0
 }
 
 fn iperf(end: &End, arguments: &[&str]) -> Child {
