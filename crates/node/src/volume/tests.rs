@@ -379,7 +379,7 @@ fn what_is_set_aside_is_destroyed_by_its_name_alone_and_never_received_over() {
         movement: MoveId(9),
         from: Source {
             node: model::NodeId(0),
-            address: [10, 0, 15, 11].into(),
+            address: "10.0.15.11:4434".parse().unwrap(),
         },
         snapshot: None,
         base: None,
