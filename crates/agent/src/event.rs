@@ -8,6 +8,7 @@ use network::Network;
 use tokio::sync::mpsc;
 
 use crate::act::Done;
+use crate::volumes::Measures;
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -29,6 +30,8 @@ pub(crate) enum Event {
     Pool {
         writable: bool,
     },
+    /// How full the pool is; `None`: that could not be found out.
+    Measured(Option<Measures>),
     /// An ask has been answered.
     Answered(u64),
 }

@@ -14,12 +14,12 @@ mod volumes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use container::{Created, Instance};
 use model::session::{FromAgent, Input};
 use model::sighting::Subject;
-use model::{Exit, Health, InstanceId, Millis, Time, VolumeId};
+use model::{Exit, Health, InstanceId, Level, Millis, NodeLevel, Time, VolumeId};
 use node::retry::{Outcome, after};
 use node::{
     Action, Failure, InFlight, Link, Observed, Outbox, Session, Stage, converge, jobs, level,
@@ -68,6 +68,10 @@ pub(crate) struct Heart {
     /// The directories of volumes that are open.
     opened: BTreeMap<VolumeId, PathBuf>,
     pool_look: volumes::Look,
+    arrivals_told: Time,
+    measuring: volumes::Look,
+    /// Bytes that volumes can still grow by, as last told.
+    room: Option<u64>,
     pulls: BTreeMap<InstanceId, CancellationToken>,
     checks: BTreeMap<InstanceId, AbortHandle>,
     asks: BTreeMap<u64, Asked>,
@@ -129,6 +133,9 @@ impl Heart {
             running: BTreeMap::new(),
             opened: BTreeMap::new(),
             pool_look: volumes::Look::default(),
+            arrivals_told: Time(0),
+            measuring: volumes::Look::default(),
+            room: None,
             pulls: BTreeMap::new(),
             checks: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -210,6 +217,7 @@ impl Heart {
             }
             Event::Applied(revision) => self.observed.directory = revision,
             Event::Pool { writable } => self.looked_at_pool(writable),
+            Event::Measured(measures) => self.measured(measures),
             Event::Answered(ask) => drop(self.asks.remove(&ask)),
         }
         Ok(())
@@ -252,6 +260,8 @@ impl Heart {
         self.check();
         self.offer();
         self.look_at_pool();
+        self.tell_arrivals();
+        self.measure();
         self.send();
         self.keep_directory();
     }
@@ -277,6 +287,12 @@ impl Heart {
     fn report(&mut self) {
         let levels = level::levels(self.session.assignment(), &self.observed);
         self.outbox.put_all(levels);
+        if self.room.is_some() {
+            self.outbox.put(Level::Node(Box::new(NodeLevel {
+                machine: self.tools.config.machine.clone(),
+                room: self.room,
+            })));
+        }
         for (id, local) in &mut self.observed.instances {
             local.reported = self.outbox.is_settled(&Subject::Instance(*id));
         }
@@ -297,7 +313,10 @@ impl Heart {
         };
         let tools = Arc::clone(&self.tools);
         self.tasks.spawn(async move {
+            let began = Instant::now();
             let outcome = act::perform(&tools, &action, work).await;
+            let took = began.elapsed().as_micros();
+            tracing::debug!("{took} µs for {action:?}");
             let outcome = outcome.map_err(|error| words(&error));
             Some(Event::Acted { action, outcome })
         });
@@ -375,6 +394,7 @@ impl Heart {
             }
             Done::Cancelled
             | Done::Role(_)
+            | Done::Aside(_)
             | Done::Opened(_)
             | Done::Closed
             | Done::AsOrdered

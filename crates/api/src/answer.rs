@@ -113,10 +113,13 @@ fn refused(refusal: &Refusal, cluster: ClusterId) -> (StatusCode, Value) {
         Refusal::Cyclic(_) => invalid("/dependencies"),
         Refusal::NoServicePort(..) => invalid("/servicePort"),
         Refusal::ScaleAndWipe => plain(StatusCode::BAD_REQUEST),
-        Refusal::NoVolume(_) | Refusal::NoNode(_) => plain(StatusCode::NOT_FOUND),
+        Refusal::NoVolume(_) | Refusal::NoNode(_) | Refusal::VolumeCopyMissing { .. } => {
+            plain(StatusCode::NOT_FOUND)
+        }
         Refusal::VolumeDiffers { .. }
         | Refusal::VolumeInUse { .. }
         | Refusal::VolumeGoing(_)
+        | Refusal::Recover(_)
         | Refusal::NodeIsHere(_) => plain(StatusCode::CONFLICT),
         Refusal::Move(refusal) => plain(match refusal {
             MoveRefusal::NoVolumes(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -130,6 +133,8 @@ fn refused(refusal: &Refusal, cluster: ClusterId) -> (StatusCode, Value) {
             | MoveRefusal::Nowhere(_)
             | MoveRefusal::NotMade(_)
             | MoveRefusal::Apart(_)
+            | MoveRefusal::SetAside { .. }
+            | MoveRefusal::NoSpace { .. }
             | MoveRefusal::Lost(_)
             | MoveRefusal::Draining(_)
             | MoveRefusal::SourceLost(_)

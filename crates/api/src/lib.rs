@@ -23,7 +23,8 @@ use master::Master;
 
 pub use serve::{Error, serve};
 pub use wire::{
-    Exit, Instance, Move, Node, Planned, PublishedPort, Queued, Status, Token, Volume, VolumeCopy,
+    Exit, Instance, Move, Node, Planned, PublishedPort, Queued, Recovery, Status, Token, Volume,
+    VolumeCopy,
 };
 
 /// No definition is larger than this.

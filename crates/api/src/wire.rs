@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use master::Arrived;
 use model::instance::ExitStatus;
 use model::movement::Phase;
-use model::{Goal, Health, Presence, Rung, State};
+use model::{Goal, Health, Presence, Rung, State, VolumeId};
+use planner::request;
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -148,8 +150,41 @@ pub struct VolumeCopy {
     pub node: String,
     pub role: String,
     pub generation: u64,
+    /// What it holds, to an eighth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Until when a kept copy was the truth; when another was set aside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Of a copy that is set aside: what it is called on its node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+}
+
+/// A recovery that is asked for: what the volume goes on with, and what it gives up.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recovery {
+    pub volume: String,
+    /// The home that is given up.
+    pub from: String,
+    /// Absent where that node is no more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent_since: Option<String>,
+    pub node: String,
+    /// Until when the copy was the truth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copied: Option<String>,
+    /// What the copy holds, to an eighth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    pub generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// Silent nodes that have newer copies.
+    pub newer: Vec<String>,
 }
 
 /// A move that is under way.
@@ -166,6 +201,12 @@ pub struct Move {
     pub phase: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round: Option<u32>,
+    /// What has arrived at the target, of all volumes and rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Of the newest round.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
     /// Why it was abandoned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -329,6 +370,9 @@ impl Volume {
             node: node_name(state, *node),
             role: format!("{:?}", copy.role).to_lowercase(),
             generation: copy.generation.0,
+            bytes: copy.bytes,
+            since: since(volume, copy).map(|since| since.to_string()),
+            name: copy.aside.as_ref().map(|aside| aside.name.clone()),
             trouble: copy.trouble.clone(),
         });
         Self {
@@ -344,8 +388,30 @@ impl Volume {
     }
 }
 
+fn since(volume: &model::Volume, copy: &model::Copy) -> Option<model::Time> {
+    let kept = copy.last.and_then(|last| volume.left.get(&last).copied());
+    copy.aside.as_ref().map(|aside| aside.made).or(kept)
+}
+
+impl Recovery {
+    pub(crate) fn of(state: &State, volume: &VolumeId, plan: &request::Recovered) -> Self {
+        let newer = plan.newer.iter().map(|node| node_name(state, *node));
+        Self {
+            volume: volume.to_string(),
+            from: node_name(state, plan.from),
+            silent_since: plan.silent.map(|since| since.to_string()),
+            node: node_name(state, plan.node),
+            copied: plan.left.map(|left| left.to_string()),
+            bytes: plan.bytes,
+            generation: plan.generation.0,
+            tenant: plan.tenant.as_ref().map(ToString::to_string),
+            newer: newer.collect(),
+        }
+    }
+}
+
 impl Move {
-    pub(crate) fn of(state: &State, movement: &model::Move) -> Self {
+    pub(crate) fn of(state: &State, movement: &model::Move, arrived: Option<Arrived>) -> Self {
         let reason = match &movement.phase {
             Phase::Abandon { reason, .. } => Some(reason.to_string()),
             _ => None,
@@ -363,6 +429,8 @@ impl Move {
             to: node_name(state, movement.to),
             phase: movement.phase.to_string(),
             round: movement.phase.round(),
+            bytes: arrived.map(|arrived| arrived.bytes),
+            bytes_per_second: arrived.map(|arrived| arrived.bytes_per_second),
             reason,
             trouble: troubles.next(),
             began: movement.began.to_string(),
@@ -371,7 +439,7 @@ impl Move {
 }
 
 impl Planned {
-    pub(crate) fn of(state: &State, plan: &planner::request::Plan) -> Self {
+    pub(crate) fn of(state: &State, plan: &request::Plan) -> Self {
         Self {
             id: None,
             app: plan.app.as_ref().map(ToString::to_string),

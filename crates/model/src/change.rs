@@ -18,7 +18,7 @@ use crate::sighting::{InstanceLevel, VolumeLevel};
 use crate::spec::AppSpec;
 use crate::state::{Delay, Failure, Settings, Token};
 use crate::time::{Millis, Time};
-use crate::volume::Volume;
+use crate::volume::{Recovery, Volume};
 
 /// Changes that become true together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,9 @@ pub enum Change {
         node: NodeId,
         sighted: (Incarnation, u64),
         machine: Box<Machine>,
+        /// `None`: it did not say.
+        #[serde(default)]
+        room: Option<u64>,
     },
     NodePresence {
         node: NodeId,
@@ -142,6 +145,17 @@ pub enum Change {
         node: NodeId,
         sighted: (Incarnation, u64),
         level: Box<VolumeLevel>,
+    },
+    /// The home is given up for another node's older copy, and the volume leaves its move.
+    VolumeRecovered {
+        volume: VolumeId,
+        home: NodeId,
+        recovery: Recovery,
+    },
+    /// What that node has set aside is to be removed.
+    VolumeCopyUnwanted {
+        volume: VolumeId,
+        node: NodeId,
     },
     VolumeRemoving {
         volume: VolumeId,

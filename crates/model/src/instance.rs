@@ -68,6 +68,8 @@ pub enum StopCause {
     Moved,
     /// It was an heir and never ran; its move was abandoned.
     Abandoned,
+    /// A volume of its was recovered elsewhere, while its node was silent.
+    Recovered,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -177,14 +179,16 @@ impl Instance {
     pub fn holds_claims(&self) -> bool {
         let given_up = matches!(
             self.stop_cause(),
-            Some(StopCause::NodeLost | StopCause::Abandoned)
+            Some(StopCause::NodeLost | StopCause::Abandoned | StopCause::Recovered)
         );
         !self.has_ended() && !given_up
     }
 
-    /// Whether it holds its volumes: a silent node may still be writing them.
+    /// Whether it holds its volumes: a silent node may still be writing them, until an operator
+    /// gives up what it writes.
     pub fn holds_volumes(&self) -> bool {
-        !self.has_ended() && !self.is_heir_no_more()
+        let recovered = self.stop_cause() == Some(StopCause::Recovered);
+        !self.has_ended() && !self.is_heir_no_more() && !recovered
     }
 
     /// Whether it was an heir, and is to go without ever having run.

@@ -47,4 +47,4 @@ pub use spec::AppSpec;
 pub use state::{App, State};
 pub use time::{Millis, Time};
 pub use tip::Tip;
-pub use volume::{Copy, CopyRole, Snapshot, Volume};
+pub use volume::{Aside, Copy, CopyRole, Recovery, Snapshot, Volume};

@@ -53,6 +53,9 @@ pub struct Machine {
     pub attributes: BTreeMap<String, String>,
     /// Dynamic host ports, inclusive.
     pub ports: (u16, u16),
+    /// Where other agents ask for streams of volumes.
+    #[serde(default = "stream_port")]
+    pub stream_port: u16,
     /// Host paths, `privileged` and capabilities that this agent allows.
     pub allow: Vec<String>,
     /// Kernel boot id and start time of the node's pid 1: another one means that everything
@@ -60,6 +63,11 @@ pub struct Machine {
     pub boot: String,
     /// The agent's version.
     pub version: String,
+}
+
+/// Of agents that did not say.
+fn stream_port() -> u16 {
+    4434
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -85,6 +93,9 @@ pub struct NodeRecord {
     pub presence: Presence,
     pub draining: bool,
     pub joined: Time,
+    /// Bytes that volumes can still grow by here, to an eighth; `None`: not told yet.
+    #[serde(default)]
+    pub room: Option<u64>,
     /// Stamp of the newest accepted sighting of the node itself.
     pub sighted: (Incarnation, u64),
     /// Wanted by instances that are not gone.

@@ -43,6 +43,9 @@ pub struct Parcel {
     pub generation: Generation,
     /// What both nodes had when it began.
     pub base: Option<Snapshot>,
+    /// Bytes that the target needs for it: a tenth more than what it lacks.
+    #[serde(default)]
+    pub needed: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

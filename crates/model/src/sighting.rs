@@ -11,7 +11,7 @@ use crate::ids::{Generation, Incarnation, InstanceId, MoveId, NodeId, VolumeId};
 use crate::instance::{Exit, Health, Rung};
 use crate::machine::Machine;
 use crate::time::Millis;
-use crate::volume::{CopyRole, Snapshot};
+use crate::volume::{Aside, CopyRole, Snapshot};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
@@ -57,6 +57,11 @@ pub struct VolumeLevel {
     pub snapshots: BTreeSet<Snapshot>,
     /// How long the newest of these took to receive.
     pub took: Option<Millis>,
+    /// What it holds, to an eighth; `None`: not measured yet.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    #[serde(default)]
+    pub aside: Option<Aside>,
     /// Why it cannot be made ready, if so.
     pub trouble: Option<String>,
 }
@@ -64,6 +69,9 @@ pub struct VolumeLevel {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeLevel {
     pub machine: Machine,
+    /// Bytes that volumes can still grow by, to an eighth.
+    #[serde(default)]
+    pub room: Option<u64>,
 }
 
 impl Level {

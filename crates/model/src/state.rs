@@ -9,6 +9,7 @@ mod apply;
 mod claims;
 mod entries;
 mod moves;
+mod volumes;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::SocketAddrV4;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,24 @@ pub struct Volume {
     pub created: Time,
     /// Removal was asked for; every node confirms before the record goes.
     pub removing: bool,
+    /// Where the truth went on from an older state, oldest first.
+    #[serde(default)]
+    pub recoveries: Vec<Recovery>,
+    /// The states that hand-overs left behind at their sources, and when. Forgotten with the last
+    /// copy that has them.
+    #[serde(default)]
+    pub left: BTreeMap<Snapshot, Time>,
+}
+
+/// A volume's home was given up with what was written there since the snapshot, which became
+/// the truth elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Recovery {
+    /// Of the same numbers as moves, so that it tells the snapshots of before from those after.
+    pub id: MoveId,
+    /// That it began.
+    pub generation: Generation,
+    pub snapshot: Snapshot,
 }
 
 /// A volume's data on one node, as that node saw it last.
@@ -46,8 +64,26 @@ pub struct Copy {
     /// How long the newest of these took to receive.
     #[serde(default)]
     pub took: Option<Millis>,
+    /// What it holds, to an eighth; `None`: not measured yet.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    #[serde(default)]
+    pub aside: Option<Aside>,
+    /// A command named what is set aside: it is to go.
+    #[serde(default)]
+    pub unwanted: bool,
     pub trouble: Option<String>,
     pub sighted: (Incarnation, u64),
+}
+
+/// Data that was set aside, read-only, and that only a command naming it removes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Aside {
+    /// `pg.g2.20261121T162944Z`: the volume, the generation that it was written under, and when
+    /// it was set aside.
+    pub name: String,
+    /// By its node's clock.
+    pub made: Time,
 }
 
 /// What a copy is to its node; kept on the node's disk, the more cautious role first.
@@ -63,7 +99,7 @@ pub enum CopyRole {
     Landed,
     /// The last state before a hand-over, kept at the source.
     Kept,
-    /// Newer data of a node that came back after a recovery elsewhere.
+    /// Data that the truth may lack, of a node that came back after a recovery elsewhere.
     Aside,
 }
 
@@ -84,6 +120,42 @@ impl fmt::Display for Snapshot {
     }
 }
 
+impl Volume {
+    /// One that was never anywhere.
+    pub fn empty(id: VolumeId, size: Mebibytes, created: Time) -> Self {
+        Self {
+            id,
+            size,
+            home: None,
+            generation: Generation(1),
+            tenant: None,
+            holding: None,
+            copies: BTreeMap::new(),
+            created,
+            removing: false,
+            recoveries: Vec::new(),
+            left: BTreeMap::new(),
+        }
+    }
+
+    /// The recovery that began the present generation, if one did.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        let newest = self.recoveries.last();
+        newest.filter(|recovery| recovery.generation == self.generation)
+    }
+
+    /// Whether a copy that is not at home may hold writes that a recovery gave up.
+    pub fn has_strayed(&self, copy: &Copy) -> bool {
+        self.recoveries.iter().any(|recovery| match copy.role {
+            CopyRole::Live | CopyRole::Sealed => copy.generation < recovery.generation,
+            CopyRole::Landed | CopyRole::Kept => copy
+                .last
+                .is_some_and(|last| recovery.snapshot < last && last.movement < recovery.id),
+            CopyRole::Landing | CopyRole::Aside => false,
+        })
+    }
+}
+
 impl Snapshot {
     /// The snapshot that is called so; `None`: some other name.
     pub fn named(name: &str) -> Option<Self> {
@@ -101,7 +173,7 @@ impl Snapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Source {
     pub node: NodeId,
-    pub address: Ipv4Addr,
+    pub address: SocketAddrV4,
 }
 
 /// What a node is to do with its copy of a volume. Orders of a move name it and the volume's
@@ -142,7 +214,8 @@ pub enum VolumeOrder {
         size: Mebibytes,
         movement: MoveId,
     },
-    /// The source, after the hand-over: whatever still is there ends; keep the last snapshot.
+    /// The source, after the hand-over: whatever still is there ends; keep the last snapshot. Or
+    /// the target of a move that was abandoned: keep what it had before.
     Keep {
         generation: Generation,
         movement: MoveId,
@@ -153,13 +226,16 @@ pub enum VolumeOrder {
     Land {
         generation: Generation,
         movement: MoveId,
-        size: Mebibytes,
         from: Source,
         snapshot: Option<Snapshot>,
         base: Option<Snapshot>,
         last: bool,
+        /// Bytes that must be free before anything of it is received.
+        #[serde(default)]
+        needed: u64,
     },
-    /// The target, after the hand-over: make what landed live under this generation.
+    /// The target, after the hand-over, or the node that the volume was recovered on: make what
+    /// landed, or was kept, live under this generation.
     Promote {
         generation: Generation,
         size: Mebibytes,
@@ -168,12 +244,21 @@ pub enum VolumeOrder {
     },
     /// Destroy what landed of a move that was abandoned, or was kept and is superseded.
     Discard { generation: Generation },
+
+    /// After a recovery elsewhere: whatever still is there ends; set what it wrote aside.
+    SetAside { generation: Generation },
+    /// Destroy what was set aside under this name, and with it the copy.
+    Clear {
+        generation: Generation,
+        aside: String,
+    },
 }
 
 /// What a node's disk says of its copy: written, synced and renamed before anything is done that
 /// depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RoleFile {
+    /// The highest that was obeyed; of a copy that is set aside, the one that it was written under.
     pub generation: Generation,
     pub role: CopyRole,
     /// The move whose word was obeyed last.
@@ -205,7 +290,9 @@ impl VolumeOrder {
             | Self::Keep { generation, .. }
             | Self::Land { generation, .. }
             | Self::Promote { generation, .. }
-            | Self::Discard { generation } => *generation,
+            | Self::Discard { generation }
+            | Self::SetAside { generation }
+            | Self::Clear { generation, .. } => *generation,
         }
     }
 
@@ -220,7 +307,9 @@ impl VolumeOrder {
             | Self::Seal { .. }
             | Self::Keep { .. }
             | Self::Land { .. }
-            | Self::Discard { .. } => None,
+            | Self::Discard { .. }
+            | Self::SetAside { .. }
+            | Self::Clear { .. } => None,
         }
     }
 }

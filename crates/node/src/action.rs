@@ -115,7 +115,8 @@ pub enum Action {
         from: Source,
         snapshot: Snapshot,
         base: Option<Snapshot>,
-        size: Mebibytes,
+        /// Bytes that must be free before.
+        needed: u64,
     },
     /// Have what was received on disk.
     SyncReceived {
@@ -132,6 +133,13 @@ pub enum Action {
     DropSnapshot {
         volume: VolumeId,
         snapshot: Snapshot,
+    },
+    /// Turn what the copy holds, the live data or else the last snapshot, into a read-only state
+    /// with a name of its own.
+    SetAside {
+        volume: VolumeId,
+        generation: Generation,
+        last: Option<Snapshot>,
     },
     /// Destroy every copy of this and earlier generations, the role file last.
     DestroyVolume {
@@ -167,6 +175,7 @@ impl Action {
             | Self::SyncReceived { volume, .. }
             | Self::Promote { volume, .. }
             | Self::DropSnapshot { volume, .. }
+            | Self::SetAside { volume, .. }
             | Self::DestroyVolume { volume, .. } => Subject::Volume(volume.clone()),
         }
     }
@@ -195,6 +204,7 @@ impl Action {
             Self::SyncReceived { .. } => "writing what was received to disk",
             Self::Promote { .. } => "making what landed live",
             Self::DropSnapshot { .. } => "deleting a snapshot",
+            Self::SetAside { .. } => "setting the volume aside",
             Self::OpenVolume { .. } => "opening the volume",
             Self::CloseVolume { .. } => "closing the volume",
             Self::DestroyVolume { .. } => "destroying the volume",
@@ -215,9 +225,11 @@ impl Action {
             | Self::Receive { .. }
             | Self::Promote { .. }
             | Self::Thaw { .. } => true,
-            // What was handed over is given up without being told again; to begin to seal
-            // without a master would be an outage without an end.
-            Self::PersistRole { role, .. } => role.role != CopyRole::Kept,
+            // What was handed over or recovered elsewhere is given up without being told again; to
+            // begin to seal without a master would be an outage without an end.
+            Self::PersistRole { role, .. } => {
+                !matches!(role.role, CopyRole::Kept | CopyRole::Aside)
+            }
             Self::Stop { .. }
             | Self::Kill { .. }
             | Self::Remove { .. }
@@ -230,6 +242,7 @@ impl Action {
             | Self::Snapshot { .. }
             | Self::SyncReceived { .. }
             | Self::DropSnapshot { .. }
+            | Self::SetAside { .. }
             | Self::CloseVolume { .. }
             | Self::DestroyVolume { .. } => false,
         }

@@ -278,9 +278,10 @@ fn is_moving(assigned: Option<&Assigned>) -> bool {
 /// How long an instance has between the stop signal and SIGKILL.
 fn grace(assigned: Option<&Assigned>) -> Millis {
     match assigned.map(|assigned| assigned.goal) {
-        // Its replacement holds its addresses: every moment of it answers in another's name.
+        // Its replacement holds its addresses: every moment of it answers in another's name. What
+        // it writes to a volume that was recovered elsewhere is of no use to it.
         Some(Goal::Stop {
-            cause: StopCause::NodeLost,
+            cause: StopCause::NodeLost | StopCause::Recovered,
             ..
         }) => Millis(0),
         Some(Goal::Stop { grace, .. }) => grace,
@@ -311,6 +312,15 @@ fn volume_action(id: &VolumeId, assignment: &Assignment, observed: &Observed) ->
         }) || observed.in_flight.values().any(|flight| {
             matches!(&flight.action, Action::Create { instance } | Action::Thaw { instance }
                 if assignment.instances.get(instance).is_none_or(uses))
+        }),
+        starting: assignment.instances.iter().any(|(instance, assigned)| {
+            let local = observed.instances.get(instance);
+            let stage = local.map(|local| &local.stage);
+            let begun = matches!(
+                stage,
+                Some(Stage::Running { .. } | Stage::Ended(_) | Stage::Removed(_))
+            );
+            assigned.goal == Goal::Run && uses(assigned) && !begun
         }),
     };
     let act = |step| match step {
@@ -351,14 +361,14 @@ fn volume_action(id: &VolumeId, assignment: &Assignment, observed: &Observed) ->
             from,
             snapshot,
             base,
-            size,
+            needed,
         } => Action::Receive {
             volume: id.clone(),
             generation,
             from,
             snapshot,
             base,
-            size,
+            needed,
         },
         volume::Step::SyncReceived(snapshot) => Action::SyncReceived {
             volume: id.clone(),
@@ -382,6 +392,11 @@ fn volume_action(id: &VolumeId, assignment: &Assignment, observed: &Observed) ->
         volume::Step::Destroy { generation } => Action::DestroyVolume {
             volume: id.clone(),
             generation,
+        },
+        volume::Step::SetAside { generation } => Action::SetAside {
+            volume: id.clone(),
+            generation,
+            last: local.file.and_then(|file| file.last),
         },
     };
     match assignment.volumes.get(id) {

@@ -128,16 +128,23 @@ pub fn of_volume(
             last: file.last,
             snapshots: local.snapshots.clone(),
             took: local.took,
+            bytes: local.bytes,
+            aside: local.aside.clone(),
             trouble,
         }),
         // That nothing is left is the answer to a removal, under the removal's generation.
-        (None, Some(VolumeOrder::Remove { generation } | VolumeOrder::Discard { generation })) => {
-            Some(VolumeLevel {
-                generation: *generation,
-                trouble,
-                ..VolumeLevel::default()
-            })
-        }
+        (
+            None,
+            Some(
+                VolumeOrder::Remove { generation }
+                | VolumeOrder::Discard { generation }
+                | VolumeOrder::Clear { generation, .. },
+            ),
+        ) => Some(VolumeLevel {
+            generation: *generation,
+            trouble,
+            ..VolumeLevel::default()
+        }),
         (None, Some(order)) => trouble.is_some().then(|| VolumeLevel {
             generation: order.generation(),
             trouble,
@@ -168,4 +175,27 @@ fn trouble(id: &VolumeId, assignment: &Assignment, observed: &Observed) -> Optio
         let refusal = volume::judge(order, local, volume::Use::default()).err()?;
         Some(refusal.to_string())
     })
+}
+
+/// What is told of an amount that changes all the time: what was told last, as long as that is
+/// right to an eighth or to 8 MiB. Every change is written to the master's log.
+pub fn settled(told: Option<u64>, seen: u64) -> u64 {
+    const FINEST: u64 = 8 << 20;
+    let near = |told: &u64| told.abs_diff(seen) <= (told / 8).max(FINEST);
+    told.filter(near).unwrap_or(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_is_told_anew_only_when_it_is_off_by_more_than_an_eighth() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(settled(None, 5), 5);
+        assert_eq!(settled(Some(5), 8 * MIB), 5);
+        assert_eq!(settled(Some(5), 9 * MIB), 9 * MIB);
+        assert_eq!(settled(Some(800 * MIB), 899 * MIB), 800 * MIB);
+        assert_eq!(settled(Some(800 * MIB), 699 * MIB), 699 * MIB);
+    }
 }

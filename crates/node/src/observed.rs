@@ -8,7 +8,7 @@ use model::ids::{Epoch, InstanceId, Revision, VolumeId};
 use model::instance::{Exit, ExitStatus, Health};
 use model::sighting::Subject;
 use model::volume::RoleFile;
-use model::{Assignment, Millis, Snapshot, Time};
+use model::{Aside, Assignment, Millis, Snapshot, Time};
 
 use crate::action::Action;
 
@@ -109,6 +109,10 @@ pub struct LocalVolume {
     pub flushed: Option<Snapshot>,
     /// For which seal it was checked that nothing can write it.
     pub still: Option<Snapshot>,
+    /// What is set aside, once it is.
+    pub aside: Option<Aside>,
+    /// What the copy holds, as last told ([`crate::level::settled`]).
+    pub bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

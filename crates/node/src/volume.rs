@@ -6,13 +6,15 @@
 //!   ▲ ◀───────────────┘ Unseal                           │ Land, of a later move
 //!   │        Land           snapshot synced       ◀──────┘
 //!  none ─────────────▶ landing ────────▶ landed ── Promote ──▶ live, one generation higher
+//!
+//!  kept ── Promote, of a recovery ──▶ live      live, sealed, landed, kept ── SetAside ──▶ aside
+//!  landing ── Keep, of an abandoned move ──▶ kept                            aside ── Clear ──▶ none
 //! ```
 //! The role file holds the highest generation this node has obeyed; an order of an older one is
 //! refused with it. The more cautious role is on disk before the act that needs it; the less
 //! cautious one only on the leader's word: a copy becomes `live` by `Unseal` of the move that
-//! sealed it, or by `Promote` of the snapshot that landed, and a repeated order changes nothing.
-
-use std::collections::BTreeSet;
+//! sealed it, or by `Promote` of the snapshot that landed or was kept, and a repeated order changes
+//! nothing. What is set aside becomes nothing else, and only `Clear` with its name destroys it.
 
 use model::ids::{Generation, MoveId};
 use model::volume::{CopyRole, RoleFile, Source, VolumeOrder};
@@ -45,7 +47,7 @@ pub enum Step {
         from: Source,
         snapshot: Snapshot,
         base: Option<Snapshot>,
-        size: Mebibytes,
+        needed: u64,
     },
     SyncReceived(Snapshot),
     Promote {
@@ -53,6 +55,11 @@ pub enum Step {
         size: Mebibytes,
     },
     Drop(Snapshot),
+    /// Turn what the copy holds, which was written under this generation, into something that
+    /// only its name destroys.
+    SetAside {
+        generation: Generation,
+    },
 }
 
 /// Who on this node has to do with the volume.
@@ -64,6 +71,8 @@ pub struct Use {
     pub held: bool,
     /// Such a process is not frozen.
     pub awake: bool,
+    /// An instance is about to run with it.
+    pub starting: bool,
 }
 
 /// Why an order is not carried out.
@@ -82,6 +91,10 @@ pub enum Refusal {
     OtherRole(CopyRole),
     #[error("this node has obeyed that {0} is over")]
     MoveOver(MoveId),
+    #[error("this node's copy lacks {0}")]
+    NoSnapshot(Snapshot),
+    #[error("something else is set aside on this node")]
+    OtherAside,
 }
 
 type Verdict = Result<Option<Step>, Refusal>;
@@ -89,7 +102,8 @@ type Verdict = Result<Option<Step>, Refusal>;
 /// The next step towards `order`; `None` when there is nothing to do (now).
 pub fn judge(order: &VolumeOrder, local: &LocalVolume, by: Use) -> Verdict {
     let generation = order.generation();
-    if let Some(file) = local.file.filter(|file| file.generation > generation) {
+    let newer = |file: &RoleFile| file.generation > generation;
+    if let Some(file) = local.file.filter(newer) {
         return Err(Refusal::Older {
             ordered: generation,
             known: file.generation,
@@ -98,7 +112,7 @@ pub fn judge(order: &VolumeOrder, local: &LocalVolume, by: Use) -> Verdict {
     match *order {
         VolumeOrder::Live { size, fresh, .. } => {
             let step = live(generation, size, fresh, local, by)?;
-            Ok(step.or_else(|| surplus(local)))
+            Ok(step.or_else(|| surplus(local, by)))
         }
         VolumeOrder::Remove { .. } => Ok(destroy(generation, local, by)),
         VolumeOrder::Seed {
@@ -125,6 +139,14 @@ pub fn judge(order: &VolumeOrder, local: &LocalVolume, by: Use) -> Verdict {
                 Ok(destroy(generation, local, by))
             }
             Some(role) => Err(Refusal::OtherRole(role)),
+        },
+        VolumeOrder::SetAside { .. } => set_aside(local, by),
+        VolumeOrder::Clear { ref aside, .. } => match (local.file, &local.aside) {
+            (None, _) => Ok(None),
+            (Some(file), Some(known)) if file.role == CopyRole::Aside && known.name == *aside => {
+                Ok(destroy(generation, local, by))
+            }
+            (Some(_), _) => Err(Refusal::OtherAside),
         },
     }
 }
@@ -159,8 +181,12 @@ fn destroy(generation: Generation, local: &LocalVolume, by: Use) -> Option<Step>
     }
 }
 
-/// Between moves only the newest snapshot is kept, as the base of the next.
-fn surplus(local: &LocalVolume) -> Option<Step> {
+/// Between moves only the newest snapshot is kept, as the base of the next. Nothing is deleted
+/// beside an app that is about to start.
+fn surplus(local: &LocalVolume, by: Use) -> Option<Step> {
+    if by.starting {
+        return None;
+    }
     let newest = local.snapshots.last()?;
     let oldest = local.snapshots.first().filter(|oldest| *oldest != newest);
     oldest.map(|oldest| Step::Drop(*oldest))
@@ -233,9 +259,45 @@ fn keep(generation: Generation, movement: MoveId, local: &LocalVolume, by: Use) 
             movement: Some(movement),
             last: local.snapshots.last().copied(),
         }))),
-        CopyRole::Kept if local.open && !by.held => Ok(Some(Step::Close)),
-        CopyRole::Kept => Ok(surplus(local)),
+        CopyRole::Kept if by.held => Ok(None),
+        CopyRole::Kept if local.open => Ok(Some(Step::Close)),
+        CopyRole::Kept => Ok(surplus(local, by)),
+        CopyRole::Landing => Ok(Some(keep_former(generation, file, local))),
         role => Err(Refusal::OtherRole(role)),
+    }
+}
+
+/// Back to what the copy was before an abandoned move began to land in it; the source has dropped
+/// that move's snapshots too.
+fn keep_former(generation: Generation, file: RoleFile, local: &LocalVolume) -> Step {
+    let landed = |snapshot: &&Snapshot| Some(snapshot.movement) == file.movement;
+    match local.snapshots.iter().find(landed) {
+        Some(landed) => Step::Drop(*landed),
+        None => Step::Persist(RoleFile {
+            generation,
+            role: CopyRole::Kept,
+            movement: file.movement,
+            last: local.snapshots.last().copied(),
+        }),
+    }
+}
+
+/// Nothing runs on it once the role is on disk and what ran is dead; only then is it touched.
+fn set_aside(local: &LocalVolume, by: Use) -> Verdict {
+    let file = local.file.ok_or(Refusal::NoCopy)?;
+    match file.role {
+        CopyRole::Aside if local.aside.is_some() || by.held => Ok(None),
+        CopyRole::Aside if local.open => Ok(Some(Step::Close)),
+        CopyRole::Aside => Ok(Some(Step::SetAside {
+            generation: file.generation,
+        })),
+        CopyRole::Live | CopyRole::Sealed | CopyRole::Landed | CopyRole::Kept => {
+            Ok(Some(Step::Persist(RoleFile {
+                role: CopyRole::Aside,
+                ..file
+            })))
+        }
+        CopyRole::Landing => Err(Refusal::OtherRole(file.role)),
     }
 }
 
@@ -243,11 +305,11 @@ fn land(order: &VolumeOrder, local: &LocalVolume, by: Use) -> Verdict {
     let VolumeOrder::Land {
         generation,
         movement,
-        size,
         from,
         snapshot,
         base,
         last,
+        needed,
     } = *order
     else {
         return Ok(None);
@@ -288,7 +350,7 @@ fn land(order: &VolumeOrder, local: &LocalVolume, by: Use) -> Verdict {
             from,
             snapshot,
             base,
-            size,
+            needed,
         }),
     })
 }
@@ -303,10 +365,14 @@ fn promote(
     let file = local.file.ok_or(Refusal::NoCopy)?;
     match file.role {
         CopyRole::Live if file.generation == generation => {
-            Ok(live(generation, size, false, local, by)?.or_else(|| surplus(local)))
+            Ok(live(generation, size, false, local, by)?.or_else(|| surplus(local, by)))
         }
-        // Only what landed, and only under a generation above the one it landed under.
-        CopyRole::Landed if file.last == Some(snapshot) && file.generation < generation => {
+        CopyRole::Kept if local.open || by.held => Ok((!by.held).then_some(Step::Close)),
+        // Only what landed or was kept, and only under a generation above the one of that.
+        CopyRole::Landed | CopyRole::Kept if file.generation < generation => {
+            if file.last != Some(snapshot) || !local.snapshots.contains(&snapshot) {
+                return Err(Refusal::NoSnapshot(snapshot));
+            }
             Ok(Some(match local.promoted == Some(snapshot) {
                 false => Step::Promote { snapshot, size },
                 true => Step::Persist(RoleFile {
@@ -319,18 +385,30 @@ fn promote(
     }
 }
 
-/// Snapshots that a target may ask this node for, with their bases: only what the newest order
-/// names, and of a sealed copy only when it is sealed.
-pub fn offered(order: &VolumeOrder, local: &LocalVolume) -> Option<(Snapshot, Option<Snapshot>)> {
+/// How far this node is with a stream that it is ordered to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Giving {
+    /// It cannot: what the stream builds on is not here.
+    Never,
+    /// The snapshot is still to be made, or its copy to be sealed.
+    Later,
+    Now,
+}
+
+/// Of the snapshot that the order names, with its base.
+pub fn giving(order: &VolumeOrder, local: &LocalVolume) -> Giving {
     let (snapshot, base, role) = match *order {
         VolumeOrder::Seed { snapshot, base, .. } => (snapshot, base, CopyRole::Live),
         VolumeOrder::Seal { snapshot, base, .. } => (snapshot, base, CopyRole::Sealed),
-        _ => return None,
+        _ => return Giving::Never,
     };
-    let file = local.file?;
-    let fits = file.role == role && file.generation == order.generation();
-    let both: BTreeSet<Snapshot> = base.into_iter().chain([snapshot]).collect();
-    (fits && both.is_subset(&local.snapshots)).then_some((snapshot, base))
+    let fits = |file: RoleFile| file.role == role && file.generation == order.generation();
+    let is_made = local.file.is_some_and(fits) && local.snapshots.contains(&snapshot);
+    match base.is_none_or(|base| local.snapshots.contains(&base)) {
+        false => Giving::Never,
+        true if is_made => Giving::Now,
+        true => Giving::Later,
+    }
 }
 
 #[cfg(test)]

@@ -336,12 +336,15 @@ fn heir(state: &State, movement: &Move) -> Result<Option<Instance>, Reason> {
     let (Some(app), Some(node)) = (app, state.node(movement.to)) else {
         return Ok(None);
     };
-    if !app
-        .spec
-        .volumes()
-        .all(|(id, _)| movement.volumes.contains_key(id))
-        || app.spec.volumes().next().is_none()
-    {
+    let stays = |id| {
+        let here = || {
+            state
+                .volume(id)
+                .is_some_and(|v| v.home == Some(movement.from))
+        };
+        !movement.volumes.contains_key(id) && here()
+    };
+    if app.spec.volumes().any(|(id, _)| stays(id)) || app.spec.volumes().next().is_none() {
         return Err(Reason::OtherVolumes);
     }
     let refuse = |why: String| Reason::NoRoom(why);

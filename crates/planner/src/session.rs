@@ -143,6 +143,7 @@ fn see_machine(draft: &mut Draft, node: NodeId, hello: &Hello) {
             node,
             sighted,
             machine: Box::new(hello.machine.clone()),
+            room: None,
         });
     }
 }
@@ -243,16 +244,20 @@ fn is_news(copy: &Copy, level: &VolumeLevel) -> bool {
         || level.movement != copy.movement
         || level.last != copy.last
         || level.snapshots != copy.snapshots
+        || level.bytes != copy.bytes
+        || level.aside != copy.aside
         || level.trouble != copy.trouble
 }
 
 fn see_node(state: &State, node: NodeId, stamp: Stamp, level: &NodeLevel) -> Option<Change> {
     let known = state.node(node)?;
     let same_name = level.machine.name == known.machine.name;
-    let news = stamp > known.sighted && same_name && level.machine != *known.machine;
-    news.then(|| Change::NodeSeen {
+    let other_room = level.room.is_some() && level.room != known.room;
+    let news = level.machine != *known.machine || other_room;
+    (stamp > known.sighted && same_name && news).then(|| Change::NodeSeen {
         node,
         sighted: stamp,
         machine: Box::new(level.machine.clone()),
+        room: level.room,
     })
 }

@@ -18,7 +18,8 @@ pub(crate) fn stop(draft: &mut Draft, id: InstanceId, cause: StopCause) {
     let Some(instance) = draft.state().instance(id) else {
         return;
     };
-    if instance.goal.is_stop() && (cause != StopCause::NodeLost || instance.is_heir_no_more()) {
+    let gives_up = matches!(cause, StopCause::NodeLost | StopCause::Recovered);
+    if instance.goal.is_stop() && (!gives_up || instance.is_heir_no_more()) {
         return;
     }
     // An heir has nothing to lose but its claims, which the holder still has.

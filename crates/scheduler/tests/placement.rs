@@ -13,9 +13,7 @@ use model::spec::{
 };
 use model::state::Settings;
 use model::time::Time;
-use model::{
-    AppSpec, Change, Draft, Generation, Goal, Health, Instance, Presence, Rung, State, Volume,
-};
+use model::{AppSpec, Change, Draft, Goal, Health, Instance, Presence, Rung, State, Volume};
 use scheduler::{Hindrance, Kind, NoRoom, Tally, Wish, explain, place};
 
 fn web() -> AppId {
@@ -37,6 +35,7 @@ fn machine(n: u8, attributes: &[(&str, &str)]) -> Machine {
             .map(|(k, v)| ((*k).into(), (*v).into()))
             .collect(),
         ports: (31000, 31003),
+        stream_port: 4434,
         allow: Vec::new(),
         boot: String::new(),
         version: String::new(),
@@ -385,15 +384,9 @@ fn an_app_goes_to_its_volumes_and_waits_for_what_others_have() {
         "volume pg does not exist"
     );
     let volume = |tenant: Option<&str>| Volume {
-        id: pg.clone(),
-        size: Quantity::whole(1),
         home: Some(NodeId(1)),
-        generation: Generation(1),
         tenant: tenant.map(|t| AppId::parse(t).expect("valid")),
-        holding: None,
-        copies: BTreeMap::new(),
-        created: Time(0),
-        removing: false,
+        ..Volume::empty(pg.clone(), Quantity::whole(1), Time(0))
     };
     draft.apply(Change::VolumePut {
         volume: Box::new(volume(Some("/db"))),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use model::ids::VolumeId;
 use model::volume::RoleFile;
-use model::{CopyRole, Snapshot};
+use model::{Aside, CopyRole, Snapshot};
 use node::LocalVolume;
 
 use crate::machine::Kernel;
@@ -21,6 +21,8 @@ pub struct Data {
     pub live: Option<u64>,
     pub promoted: Option<Snapshot>,
     pub snapshots: BTreeMap<Snapshot, Held>,
+    /// What is set aside, and its content.
+    pub aside: Option<(Aside, u64)>,
 }
 
 /// A snapshot. Two of one name need not be the same: one may have been lost and made anew.
@@ -44,7 +46,10 @@ impl Data {
                 let held = self.snapshots.get(&file.last?)?;
                 held.synced.then_some(held.content)
             }
-            CopyRole::Landing | CopyRole::Aside => None,
+            CopyRole::Aside => self
+                .live
+                .or(self.aside.as_ref().map(|(_, content)| *content)),
+            CopyRole::Landing => None,
         }
     }
 
@@ -77,6 +82,7 @@ impl Data {
             file: self.file,
             open: kernel.mounts.contains(id),
             promoted: self.promoted,
+            aside: self.aside.as_ref().map(|(aside, _)| aside.clone()),
             snapshots: there.map(|(snapshot, _)| *snapshot).collect(),
             ..known
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use model::ids::{InstanceId, VolumeId};
 use model::instance::{Exit, ExitStatus, Health};
 use model::session::FromMaster;
-use model::{Machine, Time};
+use model::{Aside, CopyRole, Machine, Time};
 use node::observed::unknown_exit;
 use node::session::Remembered;
 use node::{Action, Local, Observed, Outbox, Session, Stage};
@@ -246,7 +246,13 @@ impl Paper {
                 data.live = Some(0);
             }
             Action::PersistRole { volume, role } => {
-                disk.volumes.entry(volume.clone()).or_default().file = Some(*role);
+                let data = disk.volumes.entry(volume.clone()).or_default();
+                data.file = Some(*role);
+                if role.role == CopyRole::Kept {
+                    // Its last snapshot was committed before the hand-over.
+                    let snapshots = data.snapshots.values_mut();
+                    snapshots.for_each(|held| held.synced |= !held.received);
+                }
             }
             Action::Snapshot { volume, snapshot } => {
                 let data = disk.volumes.entry(volume.clone()).or_default();
@@ -285,6 +291,21 @@ impl Paper {
             }
             Action::CloseVolume { volume } => {
                 kernel.mounts.remove(volume);
+            }
+            Action::SetAside {
+                volume,
+                generation,
+                last,
+            } => {
+                let data = disk.volumes.entry(volume.clone()).or_default();
+                let last = last.and_then(|last| data.snapshots.get(&last));
+                let content = data.live.or(last.map(|last| last.content));
+                let aside = Aside {
+                    name: format!("{volume}.g{generation}"),
+                    made: now,
+                };
+                data.aside = Some((aside, content.ok_or("there is nothing to set aside")?));
+                data.live = None;
             }
             Action::DestroyVolume { volume, .. } => {
                 disk.volumes.remove(volume);
@@ -345,6 +366,7 @@ impl Paper {
             | Action::SyncReceived { volume, .. }
             | Action::Promote { volume, .. }
             | Action::DropSnapshot { volume, .. }
+            | Action::SetAside { volume, .. }
             | Action::DestroyVolume { volume, .. } => {
                 let known = agent.observed.volumes.remove(volume);
                 if let Some(data) = self.disk.volumes.get(volume) {

@@ -7,6 +7,7 @@
 //! > move /db n2 | move volume pg n2 | cancel move /db      put: freeze (label) on= (hostname)
 //! > tick until seal                until a move is in that phase
 //! > remove volume pg | drain n1 | undrain n1
+//! > recover pg [n1] | remove copy pg n2      what n2 has set aside
 //! > kill n1 | start n1               its power goes, comes back
 //! > crash master | start master      likewise with the log's volatile end
 //! > crash agent n1 | start agent n1
@@ -103,12 +104,20 @@ impl Player {
             }
             ["scale", app, n] => self.ask(Request::Scale(id(app)?, number(n)? as u32), force)?,
             ["remove", "volume", name] => {
-                let volume = VolumeId::parse(name).map_err(|_| Fault::Word((*name).to_owned()))?;
-                self.ask(Request::RemoveVolume(volume), force)?;
+                self.ask(Request::RemoveVolume(volume(name)?), force)?;
+            }
+            ["remove", "copy", name, node] => {
+                let (volume, node) = (volume(name)?, self.node(node)?);
+                let copy = self.aside(&volume, node)?;
+                self.ask(Request::RemoveCopy(volume, node, copy), force)?;
+            }
+            ["recover", name] => self.ask(Request::Recover(volume(name)?, None), force)?,
+            ["recover", name, node] => {
+                let node = Some(self.node(node)?);
+                self.ask(Request::Recover(volume(name)?, node), force)?;
             }
             ["move", "volume", name, node] => {
-                let volume = VolumeId::parse(name).map_err(|_| Fault::Word((*name).to_owned()))?;
-                self.ask(Request::MoveVolume(volume, self.node(node)?), force)?;
+                self.ask(Request::MoveVolume(volume(name)?, self.node(node)?), force)?;
             }
             ["move", app, node] => self.ask(Request::Move(id(app)?, self.node(node)?), force)?,
             ["cancel", "move", app] => self.ask(Request::CancelMove(id(app)?), force)?,
@@ -265,6 +274,17 @@ impl Player {
         Ok(node.id)
     }
 
+    /// What a node has set aside.
+    fn aside(&self, volume: &VolumeId, node: NodeId) -> Result<String, Fault> {
+        let state = self.world.master.as_ref().map(Master::durable);
+        let volume = state.and_then(|state| state.volume(volume));
+        let copy = volume.and_then(|volume| volume.copies.get(&node));
+        let aside = copy.and_then(|copy| copy.aside.clone());
+        aside
+            .map(|aside| aside.name)
+            .ok_or_else(|| Fault::Nothing(format!("data set aside on {node}")))
+    }
+
     /// The instance that a script means by `/web.0`: the newest in that slot that has not ended.
     fn instance(&self, text: &str) -> Result<(usize, model::InstanceId), Fault> {
         let fault = || Fault::Nothing(format!("instance {text}"));
@@ -286,6 +306,10 @@ impl Player {
 
 fn id(text: &str) -> Result<AppId, Fault> {
     AppId::parse(text).map_err(|_| Fault::Word(text.to_owned()))
+}
+
+fn volume(name: &str) -> Result<VolumeId, Fault> {
+    VolumeId::parse(name).map_err(|_| Fault::Word(name.to_owned()))
 }
 
 fn number(text: &str) -> Result<u64, Fault> {
@@ -333,6 +357,7 @@ pub fn paper_machine(name: &str, n: usize) -> Machine {
         },
         attributes: Default::default(),
         ports: (31_000, 32_000),
+        stream_port: 4434,
         allow: Vec::new(),
         boot: String::new(),
         version: "paper".into(),
@@ -396,11 +421,10 @@ pub fn on(hostname: &str) -> Constraint {
 }
 
 pub fn mount(name: &str) -> Result<Mount, Fault> {
-    let volume = VolumeId::parse(name).map_err(|_| Fault::Word(name.to_owned()))?;
     Ok(Mount {
-        path: "/data".into(),
+        path: format!("/data/{name}"),
         source: MountSource::Volume {
-            volume,
+            volume: volume(name)?,
             size: None,
             form: VolumeForm::Flocker,
         },

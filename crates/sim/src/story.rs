@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use model::ids::{DeploymentId, Epoch, InstanceId, MoveId, NodeId, Version, VolumeId};
 use model::instance::{ExitStatus, Health, Rung};
 use model::movement::Phase;
-use model::{AppId, Instance, Presence, Revision, State};
+use model::{AppId, Instance, Presence, Recovery, Revision, State};
 
 #[derive(Clone, Debug, Default)]
 pub struct Story {
@@ -17,6 +17,7 @@ pub struct Story {
     instances: BTreeMap<InstanceId, (String, Rung, Health)>,
     deployments: BTreeMap<DeploymentId, Vec<AppId>>,
     volumes: BTreeMap<VolumeId, String>,
+    recoveries: BTreeMap<VolumeId, Recovery>,
     moves: BTreeMap<MoveId, (String, String)>,
 }
 
@@ -172,6 +173,15 @@ impl Story {
                 (false, true) => "no copy yet".to_owned(),
                 (false, false) => copies.join(", "),
             };
+            if let Some(recovery) = volume.recovery()
+                && self.recoveries.insert(volume.id.clone(), *recovery) != Some(*recovery)
+            {
+                let home = volume.home.map_or("?", node_name);
+                lines.push(format!(
+                    "{}: goes on at {home} as of {}",
+                    volume.id, recovery.snapshot
+                ));
+            }
             let was = self.volumes.insert(volume.id.clone(), is.clone());
             if was.as_ref() != Some(&is) {
                 lines.push(format!("{}: {is}", volume.id));

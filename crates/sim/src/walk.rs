@@ -3,9 +3,10 @@
 
 use model::ids::{InstanceId, NodeId, VolumeId};
 use model::instance::Health;
-use model::{AppId, Millis, State};
+use model::{AppId, Millis, State, Volume};
 
 use planner::request::Force;
+use scheduler::Wish;
 
 use crate::pace::Pace;
 use crate::random::Random;
@@ -42,7 +43,8 @@ pub fn walk(seed: u64, course: Course) -> Result<(), Broken> {
 pub enum Course {
     /// All sorts of requests and faults.
     Everything,
-    /// One app with a volume that is moved again and again, and faults at every step of it.
+    /// Two apps with volumes that are moved again and again, and recovered, and faults at every
+    /// step of it.
     Moves,
 }
 
@@ -90,7 +92,7 @@ impl Walk {
                 .add_machine(paper_machine(&format!("n{}", n + 1), n));
         }
         if self.course == Course::Moves {
-            self.put_database(None);
+            self.put_database("/db", None);
         }
         for _ in 0..DEEDS {
             self.pass()?;
@@ -186,27 +188,68 @@ impl Walk {
 
     fn move_database(&mut self) {
         let node = NodeId(self.random.below(NODES as u64) as u32);
-        let Some(app) = self.apps.get(1).cloned() else {
-            return;
+        let name = if self.random.chance(700) {
+            "/db"
+        } else {
+            "/shop/api"
         };
-        match self.random.below(12) {
-            0 => self.put_database(Some(node)),
-            1 => self.put_database(None),
+        let Ok(app) = AppId::parse(name) else { return };
+        match self.random.below(14) {
+            0 => self.put_database(name, Some(node)),
+            1 => self.put_database(name, None),
             2 => self.ask(Request::CancelMove(app)),
             3 => self.ask(Request::Remove(app)),
             4 => self.ask(Request::Drain(node)),
             5 => self.ask(Request::Undrain(node)),
+            6 | 7 => self.recover(),
+            8 => self.tidy_up(),
             _ => self.ask(Request::Move(app, node)),
         }
     }
 
-    fn put_database(&mut self, node: Option<NodeId>) {
-        let Some(app) = self.apps.get(1).cloned() else {
-            return;
-        };
+    /// Gives up some volume's home, which is refused while that is here.
+    fn recover(&mut self) {
+        let node = NodeId(self.random.below(NODES as u64) as u32);
+        let node = self.random.chance(200).then_some(node);
+        let volumes = self.volumes(|_| true);
+        if let Some(volume) = self.random.pick(&volumes).cloned() {
+            self.ask(Request::Recover(volume, node));
+        }
+    }
+
+    fn volumes(&self, which: impl Fn(&Volume) -> bool) -> Vec<VolumeId> {
+        let state = self.world.master.as_ref().map(Master::durable);
+        let volumes = state.into_iter().flat_map(State::volumes);
+        let volumes = volumes.filter(|volume| which(volume));
+        volumes.map(|volume| volume.id.clone()).collect()
+    }
+
+    /// Removes everything that is set aside.
+    fn tidy_up(&mut self) {
+        let state = self.world.master.as_ref().map(Master::durable);
+        let volumes = state.into_iter().flat_map(State::volumes);
+        let asides = volumes.flat_map(|volume| {
+            let copies = volume.copies.iter().filter(|(_, copy)| !copy.unwanted);
+            copies.filter_map(|(node, copy)| {
+                let name = copy.aside.as_ref()?.name.clone();
+                Some(Request::RemoveCopy(volume.id.clone(), *node, name))
+            })
+        });
+        let asides: Vec<Request> = asides.collect();
+        asides.into_iter().for_each(|request| self.ask(request));
+    }
+
+    /// The database has two volumes, the queue one.
+    fn put_database(&mut self, name: &str, node: Option<NodeId>) {
+        let Ok(app) = AppId::parse(name) else { return };
         let mut spec = paper_spec(1);
         spec.kill_grace = Some(Millis(self.random.below(2000)));
-        spec.mounts.extend(mount("pg").ok());
+        let volumes: &[&str] = match name {
+            "/db" => &["pg", "wal"],
+            _ => &["queue"],
+        };
+        spec.mounts
+            .extend(volumes.iter().flat_map(|name| mount(name)));
         if self.random.chance(600) {
             let (label, value) = ("tandem/move-stop".into(), "freeze".into());
             spec.labels.insert(label, value);
@@ -233,6 +276,9 @@ impl Walk {
             return;
         };
         let node = NodeId(self.random.below(NODES as u64) as u32);
+        if self.random.chance(30) {
+            return self.recover();
+        }
         let request = match self.random.below(19) {
             14..=17 => {
                 let Some(db) = self.apps.get(1).cloned() else {
@@ -343,8 +389,26 @@ impl Walk {
                 Some(why) if self.world.now > end => {
                     return Err(format!("{} s after the last fault {why}", PEACE.0 / 1000));
                 }
-                Some(_) => {}
+                Some(_) => self.mend(),
             }
+        }
+    }
+
+    /// What an operator would do about what recoveries left: what was set aside is in the way of
+    /// moves, an app's volumes may have come apart, or be where its constraints do not let it go.
+    fn mend(&mut self) {
+        self.tidy_up();
+        let node = NodeId(self.random.below(NODES as u64) as u32);
+        let Some(state) = self.world.master.as_ref().map(Master::durable) else {
+            return;
+        };
+        let stuck = state.apps().filter(|app| {
+            state.move_of_app(&app.id).is_none() && (is_apart(state, app) || is_refused(state, app))
+        });
+        let volumes = stuck.flat_map(|app| app.spec.volumes().map(|(id, _)| id.clone()));
+        let volumes: Vec<VolumeId> = volumes.collect();
+        for volume in volumes {
+            self.ask(Request::MoveVolume(volume, node));
         }
     }
 
@@ -430,4 +494,16 @@ impl Walk {
         }
         None
     }
+}
+
+fn is_apart(state: &State, app: &model::App) -> bool {
+    let homes = app.spec.volumes();
+    let mut homes = homes.filter_map(|(id, _)| state.volume(id)?.home);
+    let first = homes.next();
+    homes.any(|home| Some(home) != first)
+}
+
+fn is_refused(state: &State, app: &model::App) -> bool {
+    let wish = Wish::compile(&app.id, &app.spec);
+    wish.is_ok_and(|wish| scheduler::home_is_refused(state, &wish))
 }

@@ -1,7 +1,7 @@
 //! What must hold after every event, whatever has gone wrong.
 //!
 //! - No two runnable instances hold one claim, and no two processes that are not frozen have one
-//!   volume. What else moves promise is in [`crate::ledger`].
+//!   volume, save one that has not heard of a recovery elsewhere. What else moves promise is in [`crate::ledger`].
 //! - No node is given more than it has.
 //! - An instance never changes node or app, never climbs down, never runs twice, and is never
 //!   taken for ended while its process lives.
@@ -42,7 +42,7 @@ impl Watch {
             matches!(
                 goal,
                 Some(Goal::Stop {
-                    cause: StopCause::NodeLost,
+                    cause: StopCause::NodeLost | StopCause::Recovered,
                     ..
                 })
             )
@@ -127,6 +127,10 @@ impl Watch {
                 }
                 let assigned = paper.disk.remembered.assignment.whole.instances.get(id);
                 for (volume, _) in assigned.iter().flat_map(|a| a.spec.volumes()) {
+                    let data = paper.disk.volumes.get(volume);
+                    if data.is_some_and(|data| self.ledger.has_strayed(volume, data)) {
+                        continue;
+                    }
                     if let Some(other) = writers.insert(volume.clone(), *id) {
                         self.violations
                             .insert(format!("{id} and {other} both have volume {volume}"));

@@ -230,7 +230,6 @@ mod tests {
     fn what_is_not_there_yet_says_so() {
         for line in [
             vec!["tandem", "events"],
-            vec!["tandem", "volume", "recover", "pg", "--from", "n2"],
             vec!["tandem", "debug", "logs", "-f"],
         ] {
             let fault = run(Cli::try_parse_from(&line).unwrap()).unwrap_err();

@@ -4,6 +4,7 @@
 //! what the API answers. It decides nothing about the cluster. Read next: `cli.rs`, then `role`
 //! for what runs for long and `command` for what asks and ends.
 
+mod age;
 mod ask;
 mod cli;
 mod client;

@@ -59,6 +59,11 @@ pub fn mebibytes(amount: f64) -> String {
     }
 }
 
+/// `1.5 GiB` of bytes.
+pub fn bytes(amount: u64) -> String {
+    mebibytes(amount as f64 / 1024.0 / 1024.0)
+}
+
 /// At most one digit behind the point, and none that is zero.
 pub fn short(amount: f64) -> String {
     let text = format!("{amount:.1}");

@@ -12,6 +12,7 @@
 //! is in place is whole. Every snapshot is called `data`: the name is part of the stream, and
 //! nothing a sender chooses becomes a path here.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -103,9 +104,15 @@ impl Driver for Btrfs {
         let place = self.of(volume)?;
         disk::private_directory(&place.dir)?;
         if place.live().exists() {
-            return subvolume::set_limit(&place.dir, &place.live(), size);
+            return subvolume::set_limit(&place.live(), Some(size));
         }
-        place.make_live(size, subvolume::create)
+        // A live copy is seen only with its limit.
+        let making = place.making();
+        subvolume::delete(&making)?;
+        subvolume::create(&making)?;
+        subvolume::set_limit(&making, Some(size))?;
+        fs::rename(&making, place.live()).doing(|| format!("rename {}", making.display()))?;
+        disk::sync_filesystem(&place.dir)
     }
 
     fn open(&self, volume: &VolumeId) -> Result<PathBuf> {
@@ -114,8 +121,8 @@ impl Driver for Btrfs {
     }
 
     fn set_limit(&self, volume: &VolumeId, size: u64) -> Result<()> {
-        let (place, live) = self.live(volume)?;
-        subvolume::set_limit(&place.dir, &live, size)
+        let (_, live) = self.live(volume)?;
+        subvolume::set_limit(&live, Some(size))
     }
 
     fn usage(&self, volume: &VolumeId) -> Result<Usage> {
@@ -125,6 +132,22 @@ impl Driver for Btrfs {
             action: format!("count {}", live.display()),
             words: "btrfs keeps no count of it".to_owned(),
         })
+    }
+
+    fn sizes(&self) -> Result<BTreeMap<VolumeId, u64>> {
+        let places = self.volumes()?;
+        let Some(first) = places.first() else {
+            return Ok(BTreeMap::new());
+        };
+        let counts = subvolume::counts(&first.dir)?;
+        let mut sizes = BTreeMap::new();
+        for place in places {
+            if let Some(path) = place.main()? {
+                let count = counts.get(&subvolume::info(&path)?.id);
+                sizes.extend(count.map(|count| (place.volume, count.usage.bytes)));
+            }
+        }
+        Ok(sizes)
     }
 
     fn found(&self) -> Result<Vec<Found>> {
@@ -206,6 +229,13 @@ impl Driver for Btrfs {
             .join(format!("{snapshot}.{attempt}"));
         // The number is this agent's; an earlier one may have left its own.
         discard(&dir)?;
+        // What is received begins as a copy of one of these, and may pass their limit on its way.
+        for name in snapshot_names(&place.dir.join("snapshots"))? {
+            let base = place.snapshot(&name);
+            if base.exists() {
+                subvolume::set_limit(&base, None)?;
+            }
+        }
         Ok(Box::new(Landing::start(place, snapshot, dir)?))
     }
 
@@ -220,9 +250,12 @@ impl Driver for Btrfs {
                     snapshot: snapshot.clone(),
                 });
             }
-            return subvolume::set_limit(&place.dir, &live, size);
+            return subvolume::set_limit(&live, Some(size));
         }
-        place.make_live(size, |making| subvolume::snapshot(&source, making, false))
+        // A snapshot inherits its source's limit, so that a live copy is never seen without one.
+        subvolume::set_limit(&source, Some(size))?;
+        subvolume::snapshot(&source, &live, false)?;
+        subvolume::set_limit(&source, None)
     }
 
     fn retire(&self, volume: &VolumeId) -> Result<()> {
@@ -235,23 +268,32 @@ impl Driver for Btrfs {
         }
     }
 
-    fn set_aside(&self, volume: &VolumeId, name: &SnapshotName) -> Result<()> {
+    fn set_aside(
+        &self,
+        volume: &VolumeId,
+        name: &SnapshotName,
+        snapshot: Option<&SnapshotName>,
+    ) -> Result<()> {
         let place = self.of(volume)?;
         let (live, aside) = (place.live(), place.aside(name));
-        if !live.exists() {
-            return if aside.exists() {
-                Ok(())
-            } else {
-                Err(Error::NoVolume {
-                    volume: volume.clone(),
-                })
-            };
+        let is_live = live.exists();
+        if aside.exists() && !is_live {
+            return Ok(());
         }
+        let source = match (is_live, snapshot) {
+            (true, _) => live.clone(),
+            (false, Some(snapshot)) => place.whole(snapshot)?,
+            (false, None) => {
+                return Err(Error::NoVolume {
+                    volume: volume.clone(),
+                });
+            }
+        };
         if !aside.exists() {
-            place.refuse_nested(&live)?;
+            place.refuse_nested(&source)?;
             disk::private_directory(&place.dir.join("aside").join(name.as_str()))?;
-            subvolume::snapshot(&live, &aside, true)?;
-        } else if subvolume::info(&aside)?.parent_uuid != subvolume::info(&live)?.uuid {
+            subvolume::snapshot(&source, &aside, true)?;
+        } else if subvolume::info(&aside)?.parent_uuid != subvolume::info(&source)?.uuid {
             return Err(Error::SnapshotExists {
                 volume: volume.clone(),
                 snapshot: name.clone(),
@@ -324,6 +366,17 @@ impl Place {
         self.dir.join("aside").join(name.as_str()).join(DATA)
     }
 
+    /// What the copy is about.
+    fn main(&self) -> Result<Option<PathBuf>> {
+        let live = [self.live()].into_iter().filter(|live| live.exists());
+        let asides = snapshot_names(&self.dir.join("aside"))?;
+        let asides = asides.iter().map(|name| self.aside(name));
+        let snapshots = snapshot_names(&self.dir.join("snapshots"))?;
+        let snapshots = snapshots.iter().rev().map(|name| self.snapshot(name));
+        let mut all = live.chain(asides).chain(snapshots);
+        Ok(all.find(|path| path.exists()))
+    }
+
     fn whole(&self, name: &SnapshotName) -> Result<PathBuf> {
         let path = self.snapshot(name);
         path.exists()
@@ -332,17 +385,6 @@ impl Place {
                 volume: self.volume.clone(),
                 snapshot: name.clone(),
             })
-    }
-
-    /// A live copy is seen only with its limit: limits are not inherited, and a crash in between
-    /// would leave it without one.
-    fn make_live(&self, size: u64, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let making = self.making();
-        subvolume::delete(&making)?;
-        make(&making)?;
-        subvolume::set_limit(&self.dir, &making, size)?;
-        fs::rename(&making, self.live()).doing(|| format!("rename {}", making.display()))?;
-        disk::sync_filesystem(&self.dir)
     }
 
     /// A snapshot holds an empty directory where a nested subvolume was: what is in that would

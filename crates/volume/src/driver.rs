@@ -7,6 +7,7 @@
 //!
 //! Every call may be repeated after a crash in its middle and then does what is left to do.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -30,6 +31,9 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Of the live copy, exact as of its last sync.
     fn usage(&self, volume: &VolumeId) -> Result<Usage>;
+
+    /// Bytes of each volume's live copy, or else of what is set aside or its newest snapshot.
+    fn sizes(&self) -> Result<BTreeMap<VolumeId, u64>>;
 
     /// Everything that is on disk, ordered by volume.
     fn found(&self) -> Result<Vec<Found>>;
@@ -64,8 +68,14 @@ pub trait Driver: Send + Sync + 'static {
     /// Deletes the live copy; snapshots stay.
     fn retire(&self, volume: &VolumeId) -> Result<()>;
 
-    /// Turns the live copy into a read-only one that only its name deletes.
-    fn set_aside(&self, volume: &VolumeId, name: &SnapshotName) -> Result<()>;
+    /// Turns the live copy, or this snapshot where there is none, into a read-only one that only
+    /// its name deletes.
+    fn set_aside(
+        &self,
+        volume: &VolumeId,
+        name: &SnapshotName,
+        snapshot: Option<&SnapshotName>,
+    ) -> Result<()>;
 
     fn delete_aside(&self, volume: &VolumeId, name: &SnapshotName) -> Result<()>;
 

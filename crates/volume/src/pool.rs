@@ -33,6 +33,7 @@ const BTRFS_MAGIC: u64 = 0x9123_683E;
 const SUBVOLUME_INODE: u64 = 256;
 /// What a pool leaves on its host, so that others there (and our role files) can still write.
 const HOST_RESERVE: u64 = 64 << 20;
+const FILE: &str = "pool.btrfs";
 const LOCK_TRIES: u32 = 40;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -73,7 +74,7 @@ impl Pool {
             config,
             stage: Mutex::new(Stage::Absent),
         };
-        if pool.config.btrfs.is_some() || pool.file().exists() {
+        if Self::was_made(&pool.config) {
             match pool.ready() {
                 Err(error) if !matches!(error, Error::ReadOnly { .. }) => return Err(error),
                 _ => {}
@@ -119,16 +120,29 @@ impl Pool {
 
     pub fn room(&self) -> Result<Room> {
         let Some(root) = self.existing() else {
-            return Ok(Room {
-                free: self.config.size,
-                total: self.config.size,
-            });
+            return Self::prospect(&self.config);
         };
         let stat = stat(&root)?;
         Ok(Room {
-            free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            free: free_of(&stat),
             total: stat.f_blocks.saturating_mul(stat.f_frsize),
         })
+    }
+
+    /// What a pool that is not made yet would have: nothing on a host that it does not fit on.
+    pub fn prospect(config: &PoolConfig) -> Result<Room> {
+        let mut hosts = config.dir.ancestors();
+        let host = hosts.find(|host| host.exists()).unwrap_or(Path::new("/"));
+        let fits = free_of(&stat(host)?) >= config.size.saturating_add(HOST_RESERVE);
+        Ok(Room {
+            free: if fits { config.size } else { 0 },
+            total: config.size,
+        })
+    }
+
+    /// Whether it was ever made, by what is on disk.
+    pub fn was_made(config: &PoolConfig) -> bool {
+        config.btrfs.is_some() || config.dir.join(FILE).exists()
     }
 
     /// Unmounts it, for a node that ends; fails while anything uses it.
@@ -153,7 +167,7 @@ impl Pool {
     }
 
     fn file(&self) -> PathBuf {
-        self.config.dir.join("pool.btrfs")
+        self.config.dir.join(FILE)
     }
 
     fn mount_point(&self) -> PathBuf {
@@ -229,8 +243,7 @@ fn lock(dir: &Path) -> Result<File> {
 /// Reserves the file's blocks and makes the filesystem, on disk.
 fn fill(path: &Path, size: u64) -> Result<()> {
     let host = path.parent().unwrap_or(Path::new("/"));
-    let room = stat(host)?;
-    let free = room.f_bavail.saturating_mul(room.f_frsize);
+    let free = free_of(&stat(host)?);
     let needed = size.saturating_add(HOST_RESERVE);
     let no_room = || Error::NoRoom {
         what: format!("the volumes' pool {}", path.display()),
@@ -296,6 +309,10 @@ fn prepare(root: &Path) -> Result<()> {
         tool::btrfs("count quotas anew", &arguments)?;
     }
     disk::private_directory(&root.join("volumes"))
+}
+
+fn free_of(stat: &StatVfs) -> u64 {
+    stat.f_bavail.saturating_mul(stat.f_frsize)
 }
 
 fn stat(path: &Path) -> Result<StatVfs> {

@@ -1,7 +1,9 @@
 //! Verbs on one btrfs subvolume.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -15,14 +17,14 @@ pub fn create(path: &Path) -> Result<()> {
     tool::btrfs(&format!("make subvolume {}", path.display()), &arguments).map(drop)
 }
 
+/// On disk when this returns. A snapshot inherits its source's limit.
 pub fn snapshot(source: &Path, target: &Path, read_only: bool) -> Result<()> {
-    let mut arguments: Vec<&OsStr> = vec!["subvolume".as_ref(), "snapshot".as_ref()];
-    if read_only {
-        arguments.push("-r".as_ref());
-    }
-    arguments.extend([source.as_os_str(), target.as_os_str()]);
-    let action = format!("snapshot {} as {}", source.display(), target.display());
-    tool::btrfs(&action, &arguments).map(drop)
+    let make = || {
+        let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+        let directory = File::open(target.parent().unwrap_or(Path::new("/")))?;
+        sys::snapshot(&File::open(source)?, &directory, name, read_only)
+    };
+    make().doing(|| format!("snapshot {} as {}", source.display(), target.display()))
 }
 
 /// With those that programs made inside it. One that is not there is no error; on disk with the
@@ -73,13 +75,17 @@ fn inside(path: &Path) -> Result<Vec<PathBuf>> {
 
 /// Those directly in it, from the filesystem's top.
 pub fn nested(path: &Path) -> Result<Vec<String>> {
+    let action = format!("list the subvolumes in {}", path.display());
+    let any = File::open(path).and_then(|file| sys::has_nested(&file));
+    if !any.doing(|| action.clone())? {
+        return Ok(Vec::new());
+    }
     let arguments = [
         "subvolume".as_ref(),
         "list".as_ref(),
         "-o".as_ref(),
         path.as_os_str(),
     ];
-    let action = format!("list the subvolumes in {}", path.display());
     let listing = tool::btrfs(&action, &arguments)?;
     Ok(listing
         .lines()
@@ -94,22 +100,17 @@ pub fn info(path: &Path) -> Result<Subvolume> {
         .doing(|| format!("look at subvolume {}", path.display()))
 }
 
-/// `pool` is any directory of the same filesystem.
-pub fn set_limit(pool: &Path, path: &Path, size: u64) -> Result<()> {
-    let group = format!("0/{}", info(path)?.id);
-    let size = size.to_string();
-    let arguments: [&OsStr; 5] = [
-        "qgroup".as_ref(),
-        "limit".as_ref(),
-        size.as_ref(),
-        group.as_ref(),
-        pool.as_os_str(),
-    ];
-    tool::btrfs(
-        &format!("limit {} to {size} bytes", path.display()),
-        &arguments,
-    )
-    .map(drop)
+/// In bytes; `None`: not at all. On disk with the filesystem's next commit.
+pub fn set_limit(path: &Path, size: Option<u64>) -> Result<()> {
+    let set = || {
+        let file = File::open(path)?;
+        let id = sys::subvolume(&file)?.id;
+        sys::set_limit(&file, id, size)
+    };
+    set().doing(|| match size {
+        Some(size) => format!("limit {} to {size} bytes", path.display()),
+        None => format!("lift the limit of {}", path.display()),
+    })
 }
 
 /// What the subvolume refers to, and what of it is nobody else's.
@@ -122,7 +123,12 @@ pub struct Count {
 /// `pool` is any directory of the same filesystem. Asked of it, and not of the subvolume, whose
 /// users are counted when it is sealed.
 pub fn count(pool: &Path, path: &Path) -> Result<Option<Count>> {
-    let group = format!("0/{}", info(path)?.id);
+    let id = info(path)?.id;
+    Ok(counts(pool)?.remove(&id))
+}
+
+/// As [`count`], of every subvolume by its id.
+pub fn counts(pool: &Path) -> Result<BTreeMap<u64, Count>> {
     let arguments: [&OsStr; 6] = [
         "qgroup".as_ref(),
         "show".as_ref(),
@@ -131,23 +137,19 @@ pub fn count(pool: &Path, path: &Path) -> Result<Option<Count>> {
         "-e".as_ref(),
         pool.as_os_str(),
     ];
-    let listing = tool::btrfs(&format!("count {}", path.display()), &arguments)?;
-    Ok(listing.lines().find_map(|line| parse(line, &group)))
+    let listing = tool::btrfs(&format!("count {}", pool.display()), &arguments)?;
+    Ok(listing.lines().filter_map(parse).collect())
 }
 
 /// `0/256  4096  4096  52428800  none  path`
-fn parse(line: &str, group: &str) -> Option<Count> {
+fn parse(line: &str) -> Option<(u64, Count)> {
     let mut fields = line.split_ascii_whitespace();
-    if fields.next()? != group {
-        return None;
-    }
+    let id = fields.next()?.strip_prefix("0/")?.parse().ok()?;
     let bytes = fields.next()?.parse().ok()?;
     let own_bytes = fields.next()?.parse().ok()?;
     let limit = fields.next()?.parse().ok();
-    Some(Count {
-        usage: Usage { bytes, limit },
-        own_bytes,
-    })
+    let usage = Usage { bytes, limit };
+    Some((id, Count { usage, own_bytes }))
 }
 
 #[cfg(test)]
@@ -155,22 +157,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_is_found_by_its_group() {
+    fn counts_are_found_by_their_subvolumes() {
         let line = "0/256            4096            16        52428800           none   live";
+        let count = Count {
+            usage: Usage {
+                bytes: 4096,
+                limit: Some(52_428_800),
+            },
+            own_bytes: 16,
+        };
+        assert_eq!(parse(line), Some((256, count)));
+        assert_eq!(parse("Qgroupid  Referenced  Exclusive"), None);
+        let top = parse("0/5 1 1 none none <toplevel>");
         assert_eq!(
-            parse(line, "0/256"),
-            Some(Count {
-                usage: Usage {
-                    bytes: 4096,
-                    limit: Some(52_428_800)
-                },
-                own_bytes: 16
-            })
-        );
-        assert_eq!(parse(line, "0/25"), None);
-        assert_eq!(
-            parse("0/5 1 1 none none <toplevel>", "0/5").map(|count| count.usage.limit),
-            Some(None)
+            top.map(|(id, count)| (id, count.usage.limit)),
+            Some((5, None))
         );
     }
 }

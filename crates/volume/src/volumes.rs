@@ -135,6 +135,11 @@ impl Volumes {
         self.on(volume, |driver, volume| driver.usage(volume)).await
     }
 
+    pub async fn sizes(&self) -> Result<BTreeMap<VolumeId, u64>> {
+        let driver = self.driver.clone();
+        blocking(move || driver.sizes()).await
+    }
+
     pub async fn room(&self) -> Result<Room> {
         let driver = self.driver.clone();
         blocking(move || driver.room()).await
@@ -182,11 +187,16 @@ impl Volumes {
     }
 
     /// Refused while a process uses the live copy.
-    pub async fn set_aside(&self, volume: &VolumeId, name: &SnapshotName) -> Result<()> {
-        let name = name.clone();
+    pub async fn set_aside(
+        &self,
+        volume: &VolumeId,
+        name: &SnapshotName,
+        snapshot: Option<&SnapshotName>,
+    ) -> Result<()> {
+        let (name, snapshot) = (name.clone(), snapshot.cloned());
         self.on(volume, move |driver, volume| {
             refuse_used(driver, volume)?;
-            driver.set_aside(volume, &name)
+            driver.set_aside(volume, &name, snapshot.as_ref())
         })
         .await
     }

@@ -18,7 +18,9 @@ mod promote;
 mod pull;
 mod receive;
 mod remove;
+mod room;
 mod run_hook;
+mod set_aside;
 mod snapshot;
 mod spec;
 mod start;
@@ -35,9 +37,9 @@ use std::sync::Arc;
 use container::{Created, How, Instance};
 use image::Store;
 use model::instance::ExitStatus;
-use model::session::Welcome;
+use model::session::{Arriving, Welcome};
 use model::volume::RoleFile;
-use model::{Assigned, Exit, InstanceId, Millis, NodeId, Time, VolumeId};
+use model::{Aside, Assigned, Exit, InstanceId, NodeId, Time, VolumeId};
 use node::{Action, Stage};
 use protocol::peer::Request;
 use tokio::sync::Semaphore;
@@ -104,10 +106,12 @@ pub(crate) enum Done {
     Killed,
     /// What the action says, and nothing else.
     AsOrdered,
-    /// And how long it took.
-    Received(Millis),
+    /// And how much it was, in how long.
+    Received(Option<Arriving>),
     /// Of a volume: what its role file says now; `None`: there is no copy any more.
     Role(Option<RoleFile>),
+    /// Of a volume: what is set aside now.
+    Aside(Aside),
     /// The volume's directory, to be bound into containers.
     Opened(PathBuf),
     Closed,
@@ -126,6 +130,13 @@ pub(crate) enum Error {
     NotOpen(VolumeId),
     #[error("an instance can have one fixed address, and {0} were asked for")]
     FixedAddresses(usize),
+    #[error("port {port} of this node is taken{}", by(.holder.as_ref()))]
+    PortTaken {
+        port: u16,
+        holder: Option<network::Holder>,
+    },
+    #[error("could not read who listens on this node")]
+    Listeners(#[source] io::Error),
     #[error("privileged containers are not there yet")]
     Privileged,
     #[error("the overlay network is down: {0}")]
@@ -168,6 +179,12 @@ pub(crate) enum Error {
     Note(#[from] Fatal),
     #[error("a thread of the agent's panicked")]
     Panicked(#[from] tokio::task::JoinError),
+}
+
+fn by(holder: Option<&network::Holder>) -> String {
+    let named =
+        |holder: &network::Holder| format!(" by {} (process {})", holder.command, holder.pid);
+    holder.map(named).unwrap_or_default()
 }
 
 impl Error {
@@ -265,8 +282,9 @@ pub(crate) async fn perform(tools: &Tools, action: &Action, work: Work) -> Resul
             from,
             snapshot,
             base,
-            size: _,
+            needed,
         } => {
+            room::check(tools, volume, *needed).await?;
             let wanted = Request {
                 volume: volume.clone(),
                 generation: *generation,
@@ -284,6 +302,11 @@ pub(crate) async fn perform(tools: &Tools, action: &Action, work: Work) -> Resul
         Action::DropSnapshot { volume, snapshot } => {
             drop_snapshot::delete(tools, volume, *snapshot).await
         }
+        Action::SetAside {
+            volume,
+            generation,
+            last,
+        } => set_aside::set_aside(tools, volume, *generation, *last).await,
         Action::OpenVolume { volume, size, .. } => open_volume::open(tools, volume, *size).await,
         Action::CloseVolume { volume } => close_volume::close(tools, volume).await,
         Action::DestroyVolume { volume, .. } => destroy_volume::destroy(tools, volume).await,

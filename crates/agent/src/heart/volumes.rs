@@ -4,17 +4,22 @@
 use std::sync::Arc;
 
 use container::Instance;
+use model::session::FromAgent;
 use model::sighting::Subject;
 use model::{InstanceId, Millis, Time, VolumeId};
-use node::{Action, converge, jobs};
+use node::{Action, converge, jobs, level};
 use protocol::peer::Request;
 
 use super::Heart;
 use crate::act::Done;
+use crate::error::words;
 use crate::event::Event;
 use crate::streams::Offer;
+use crate::volumes::Measures;
 
 const LOOK_EVERY: Millis = Millis(3000);
+const TELL_EVERY: Millis = Millis(1000);
+const MEASURE_EVERY: Millis = Millis(5000);
 
 #[derive(Debug, Default)]
 pub(super) struct Look {
@@ -69,6 +74,7 @@ impl Heart {
                         snapshot: offered.snapshot,
                         base: offered.base,
                     },
+                    ready: offered.ready,
                 })
             })
             .collect();
@@ -77,6 +83,19 @@ impl Heart {
             *known = offers;
             changed
         });
+    }
+
+    /// Tells how far streams are, while there are any.
+    pub(super) fn tell_arrivals(&mut self) {
+        let now = self.tools.clock.now();
+        if now - self.arrivals_told < TELL_EVERY {
+            return;
+        }
+        let coming = self.tools.volumes.coming();
+        if !coming.is_empty() {
+            self.arrivals_told = now;
+            self.say(FromAgent::Arriving(coming));
+        }
     }
 
     /// A filesystem makes itself read-only after an error, and tells nobody.
@@ -103,6 +122,36 @@ impl Heart {
             self.opened.clear();
             for local in self.observed.volumes.values_mut() {
                 local.open = false;
+            }
+        }
+    }
+
+    /// How full the pool is, now and then: it is told only when it has changed much.
+    pub(super) fn measure(&mut self) {
+        let now = self.tools.clock.now();
+        let look = &mut self.measuring;
+        if look.under_way || now - look.last < MEASURE_EVERY {
+            return;
+        }
+        look.last = now;
+        look.under_way = true;
+        let tools = Arc::clone(&self.tools);
+        self.tasks.spawn(async move {
+            let measures = tools.volumes.measure().await.unwrap_or_else(|error| {
+                tracing::debug!("Could not measure the volumes: {}", words(&error));
+                None
+            });
+            Some(Event::Measured(measures))
+        });
+    }
+
+    pub(super) fn measured(&mut self, measures: Option<Measures>) {
+        self.measuring.under_way = false;
+        let Some(measures) = measures else { return };
+        self.room = Some(level::settled(self.room, measures.room));
+        for (volume, bytes) in measures.sizes {
+            if let Some(local) = self.observed.volumes.get_mut(&volume) {
+                local.bytes = Some(level::settled(local.bytes, bytes));
             }
         }
     }
@@ -148,10 +197,14 @@ impl Heart {
                 local.open = false;
                 self.opened.remove(&volume);
             }
-            Done::Received(took) => {
+            Done::Aside(aside) => local.aside = Some(aside),
+            Done::Received(came) => {
                 if let Action::Receive { snapshot, .. } = action {
                     local.received = Some(snapshot);
-                    local.took = Some(took);
+                    local.took = came.as_ref().map(|came| came.took);
+                }
+                if let Some(came) = came {
+                    self.say(FromAgent::Arriving(vec![came]));
                 }
             }
             Done::AsOrdered => match action {

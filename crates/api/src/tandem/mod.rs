@@ -37,6 +37,11 @@ pub fn routes() -> Router<Context> {
                 .put(volumes::create)
                 .delete(volumes::remove),
         )
+        .route("/volumes/{name}/recover", post(volumes::recover))
+        .route(
+            "/volumes/{name}/copies/{node}/{copy}",
+            delete(volumes::remove_copy),
+        )
         .route("/moves", get(moves::list).post(moves::begin))
         .route("/moves/{*what}", delete(moves::cancel))
         .route("/network", get(network::read))

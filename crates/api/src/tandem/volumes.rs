@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use model::{Quantity, VolumeId};
+use model::{NodeId, Quantity, VolumeId};
 use planner::request;
 use serde::Deserialize;
 
@@ -13,7 +13,7 @@ use crate::Context;
 use crate::answer::{self, Answer, Failure};
 use crate::marathon::apps;
 use crate::tandem::{nodes, only_root};
-use crate::wire::Volume;
+use crate::wire::{Recovery, Volume};
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,8 +23,20 @@ struct Wish {
     node: Option<String>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct RecoveryWish {
+    node: Option<String>,
+    dry_run: bool,
+}
+
 fn parse(name: &str) -> Result<VolumeId, Failure> {
     VolumeId::parse(name).map_err(|fault| Failure::bad_request(fault.to_string()))
+}
+
+fn find(state: &model::State, node: &str) -> Result<NodeId, Failure> {
+    let found = state.find_node(node).map(|node| node.id);
+    found.ok_or_else(|| nodes::unknown(node))
 }
 
 pub async fn list(State(context): State<Context>) -> Answer {
@@ -64,13 +76,7 @@ pub async fn create(
     let size = size.transpose()?;
     let volume = id.clone();
     let new = apps::change(&context, move |draft| {
-        let node = wish.node.map(|name| {
-            draft
-                .state()
-                .find_node(&name)
-                .map(|node| node.id)
-                .ok_or_else(|| nodes::unknown(&name))
-        });
+        let node = wish.node.map(|name| find(draft.state(), &name));
         let node = node.transpose()?;
         apps::accept(draft, |draft| {
             request::create_volume(draft, volume, size, node)
@@ -95,6 +101,55 @@ pub async fn remove(State(context): State<Context>, Path(name): Path<String>) ->
     let id = parse(&name)?;
     apps::change(&context, move |draft| {
         apps::accept(draft, |draft| request::remove_volume(draft, &id))
+    })
+    .await?;
+    Ok(StatusCode::ACCEPTED.into_response())
+}
+
+/// 202 when it is done; 200 when it was only asked about.
+pub async fn recover(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer {
+    only_root(&context)?;
+    let id = parse(&name)?;
+    let wish: RecoveryWish = match body.trim_ascii() {
+        b"" => RecoveryWish::default(),
+        text => serde_json::from_slice(text).map_err(|error| {
+            Failure::bad_request(format!("the body must be {{node, dryRun}}: {error}"))
+        })?,
+    };
+    let dry_run = wish.dry_run;
+    let recovery = apps::change(&context, move |draft| {
+        let node = wish.node.map(|name| find(draft.state(), &name));
+        let node = node.transpose()?;
+        apps::accept(draft, |draft| {
+            let plan = match dry_run {
+                true => request::plan_recovery(draft.state(), &id, node)?,
+                false => request::recover_volume(draft, &id, node)?,
+            };
+            Ok(Recovery::of(draft.state(), &id, &plan))
+        })
+    })
+    .await?;
+    let status = match dry_run {
+        true => StatusCode::OK,
+        false => StatusCode::ACCEPTED,
+    };
+    Ok((status, Json(recovery)).into_response())
+}
+
+/// Removes what a node has set aside.
+pub async fn remove_copy(
+    State(context): State<Context>,
+    Path((name, node, copy)): Path<(String, String, String)>,
+) -> Answer {
+    only_root(&context)?;
+    let id = parse(&name)?;
+    apps::change(&context, move |draft| {
+        let node = find(draft.state(), &node)?;
+        apps::accept(draft, |draft| request::remove_copy(draft, &id, node, &copy))
     })
     .await?;
     Ok(StatusCode::ACCEPTED.into_response())

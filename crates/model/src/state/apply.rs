@@ -13,9 +13,7 @@ use crate::instance::{Exit, ExitStatus, Goal, Instance, Rung};
 use crate::machine::{Machine, NodeRecord, Presence, Resources};
 use crate::sighting::InstanceLevel;
 use crate::spec::AppSpec;
-use crate::state::moves::seen_copy;
 use crate::state::{App, State};
-use crate::volume::{Copy, CopyRole};
 
 impl State {
     /// Makes `change` true. The only way a state changes.
@@ -63,6 +61,7 @@ impl State {
                     presence: Presence::Here,
                     draining: false,
                     joined: self.now,
+                    room: None,
                     sighted: Default::default(),
                     used: Resources::default(),
                     instances: Default::default(),
@@ -76,8 +75,9 @@ impl State {
                 node,
                 sighted,
                 machine,
+                room,
             } => {
-                self.node_seen(*node, *sighted, machine, touched);
+                self.node_seen(*node, *sighted, (machine, *room), touched);
             }
             Change::NodePresence { node, presence } => {
                 if let Some(record) = self.nodes.get_mut(node.0) {
@@ -100,6 +100,7 @@ impl State {
                 if let Some(record) = self.nodes.remove(node.0) {
                     self.node_names.remove(&record.machine.name);
                     self.addresses.remove(&record.overlay);
+                    self.forget_copies(*node, touched);
                     touched.nodes.insert(*node);
                 }
             }
@@ -188,77 +189,14 @@ impl State {
                     touched.deployments.insert(*deployment);
                 }
             }
-            Change::VolumePut { volume } => {
-                let home = volume.home;
-                self.volumes
-                    .insert(volume.id.clone(), volume.as_ref().clone());
-                touched.volumes.insert(volume.id.clone());
-                touched.assignments.extend(home);
-            }
-            Change::VolumeHome {
-                volume,
-                home,
-                generation,
-            } => {
-                if let Some(record) = self.volumes.get_mut(volume) {
-                    touched.assignments.extend(record.home);
-                    record.home = Some(*home);
-                    record.generation = *generation;
-                    touched.assignments.insert(*home);
-                    touched.volumes.insert(volume.clone());
-                }
-            }
-            Change::VolumeTenant { volume, tenant } => {
-                if let Some(record) = self.volumes.get_mut(volume) {
-                    record.tenant = tenant.clone();
-                    touched.volumes.insert(volume.clone());
-                }
-            }
-            Change::VolumeSeen {
-                volume,
-                node,
-                sighted,
-                level,
-            } => {
-                if let Some(record) = self.volumes.get_mut(volume) {
-                    // What each node is told of it follows from its copies: the first is no
-                    // longer fresh, the landed one is to be promoted, the kept ones superseded.
-                    touched.assignments.extend(record.home);
-                    touched.assignments.insert(*node);
-                    touched.assignments.extend(record.copies.keys());
-                    seen_copy(&mut record.copies, *node, *sighted, level);
-                    touched.volumes.insert(volume.clone());
-                    touched.moves.extend(self.moving_volumes.get(volume));
-                }
-            }
-            Change::VolumeRemoving { volume, generation } => {
-                if let Some(record) = self.volumes.get_mut(volume) {
-                    record.removing = true;
-                    record.generation = *generation;
-                    // Its home may have made a copy that it has not told of: it must confirm.
-                    if let Some(home) = record.home {
-                        record.copies.entry(home).or_insert(Copy {
-                            role: CopyRole::Live,
-                            generation: *generation,
-                            movement: None,
-                            last: None,
-                            snapshots: Default::default(),
-                            took: None,
-                            trouble: None,
-                            sighted: Default::default(),
-                        });
-                    }
-                    touched.assignments.extend(record.home);
-                    touched.assignments.extend(record.copies.keys());
-                    touched.volumes.insert(volume.clone());
-                }
-            }
-            Change::VolumeRemoved { volume } => {
-                if let Some(record) = self.volumes.remove(volume) {
-                    touched.assignments.extend(record.home);
-                    touched.volumes.insert(volume.clone());
-                }
-            }
+            Change::VolumePut { .. }
+            | Change::VolumeHome { .. }
+            | Change::VolumeTenant { .. }
+            | Change::VolumeSeen { .. }
+            | Change::VolumeRecovered { .. }
+            | Change::VolumeCopyUnwanted { .. }
+            | Change::VolumeRemoving { .. }
+            | Change::VolumeRemoved { .. } => self.apply_to_volume(change, touched),
             Change::MoveBegan { movement } => self.move_began(movement, touched),
             Change::MovePhase {
                 movement,
@@ -406,7 +344,7 @@ impl State {
         &mut self,
         id: NodeId,
         sighted: (Incarnation, u64),
-        machine: &Machine,
+        (machine, room): (&Machine, Option<u64>),
         touched: &mut Touched,
     ) {
         let Some(node) = self.nodes.get_mut(id.0) else {
@@ -416,6 +354,7 @@ impl State {
             return;
         }
         node.sighted = sighted;
+        node.room = room.or(node.room);
         if *node.machine != *machine {
             self.node_names.remove(&node.machine.name);
             self.node_names.insert(machine.name.clone(), id);
@@ -443,7 +382,7 @@ impl State {
         let before = (app.as_ref().map(|app| instance.count(app)), instance.goal);
         touched.moves.extend(self.moving_apps.get(&instance.app));
         let entry_before = entry(instance);
-        let is = |i: &Instance| (i.has_ended(), i.holds_claims());
+        let is = |i: &Instance| (i.has_ended(), i.holds_claims(), i.holds_volumes());
         let (was, runnable_before) = (is(instance), instance.is_runnable());
         change(instance);
         if instance.is_unsettled() {

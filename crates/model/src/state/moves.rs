@@ -1,16 +1,12 @@
-//! Moves in the state: their records, who is part of which, and the hand-over; and what nodes see
-//! of their copies.
-
-use std::collections::BTreeMap;
+//! Moves in the state: their records, who is part of which, and the hand-over.
 
 use crate::change::Touched;
-use crate::ids::{AppId, Generation, Incarnation, InstanceId, MoveId, NodeId, VolumeId};
+use crate::ids::{AppId, Generation, InstanceId, MoveId, VolumeId};
 use crate::instance::{Goal, StopCause};
 use crate::movement::{Move, Phase, Reason};
-use crate::sighting::VolumeLevel;
 use crate::state::State;
 use crate::time::{Millis, Time};
-use crate::volume::Copy;
+use crate::volume::{Snapshot, Volume};
 
 impl State {
     pub fn movement(&self, id: MoveId) -> Option<&Move> {
@@ -75,12 +71,14 @@ impl State {
         let Some(movement) = self.movement(id).filter(finish).cloned() else {
             return;
         };
-        let heir = movement.heir;
+        let (heir, now) = (movement.heir, self.now);
+        let last = movement.phase.round().map(|round| movement.snapshot(round));
         let mut holders: Vec<InstanceId> = Vec::new();
         for (volume, parcel) in &movement.volumes {
             if let Some(record) = self.volumes.get_mut(volume) {
                 record.generation = Generation(parcel.generation.0 + 1);
                 record.home = Some(movement.to);
+                leave_behind(record, last, now);
                 holders.extend(record.holding.map(|held| held.holder));
                 touched.assignments.extend(record.copies.keys());
             }
@@ -111,6 +109,19 @@ impl State {
         });
     }
 
+    /// Takes a volume out of the move that it is part of, which is over when none is left.
+    pub(super) fn leave_move(&mut self, volume: &VolumeId, touched: &mut Touched) {
+        let Some(id) = self.moving_volumes.remove(volume) else {
+            return;
+        };
+        self.with_move(id, touched, |movement| {
+            movement.volumes.remove(volume);
+        });
+        if self.movement(id).is_some_and(|m| m.volumes.is_empty()) {
+            self.move_ended(id, touched);
+        }
+    }
+
     pub(super) fn move_ended(&mut self, id: MoveId, touched: &mut Touched) {
         let Some(movement) = self.moves.remove(&id) else {
             return;
@@ -138,33 +149,13 @@ fn touch(touched: &mut Touched, movement: &Move) {
     touched.assignments.extend([movement.from, movement.to]);
 }
 
-/// Notes what a node saw of its copy, unless something newer is known.
-pub(super) fn seen_copy(
-    copies: &mut BTreeMap<NodeId, Copy>,
-    node: NodeId,
-    sighted: (Incarnation, u64),
-    level: &VolumeLevel,
-) {
-    if copies
-        .get(&node)
-        .is_some_and(|copy| sighted <= copy.sighted)
-    {
-        return;
-    }
-    match level.role {
-        None => drop(copies.remove(&node)),
-        Some(role) => drop(copies.insert(
-            node,
-            Copy {
-                role,
-                generation: level.generation,
-                movement: level.movement,
-                last: level.last,
-                snapshots: level.snapshots.clone(),
-                took: level.took,
-                trouble: level.trouble.clone(),
-                sighted,
-            },
-        )),
-    }
+/// Remembers since when a snapshot is no longer the newest state.
+fn leave_behind(record: &mut Volume, last: Option<Snapshot>, now: Time) {
+    let Volume { copies, left, .. } = record;
+    left.retain(|snapshot, _| {
+        copies
+            .values()
+            .any(|copy| copy.snapshots.contains(snapshot))
+    });
+    left.extend(last.map(|last| (last, now)));
 }

@@ -1,6 +1,7 @@
 //! What a copy becomes by each order, and what no order makes of it.
 
 use super::*;
+use model::{Aside, Time};
 
 const SIZE: Mebibytes = Mebibytes::whole(64);
 
@@ -28,6 +29,7 @@ const WANTED: Use = Use {
     wanted: true,
     held: false,
     awake: false,
+    starting: false,
 };
 
 #[test]
@@ -138,14 +140,14 @@ fn land_order(round: Option<u32>, last: bool) -> VolumeOrder {
     VolumeOrder::Land {
         generation: Generation(2),
         movement: MOVE,
-        size: SIZE,
         from: Source {
             node: model::NodeId(0),
-            address: [10, 0, 15, 11].into(),
+            address: "10.0.15.11:4434".parse().unwrap(),
         },
         snapshot: round.map(snapshot),
         base: None,
         last,
+        needed: 0,
     }
 }
 
@@ -155,6 +157,7 @@ fn a_source_is_sealed_on_disk_before_it_waits_for_its_writers_and_checked_before
         held: true,
         awake: true,
         wanted: true,
+        starting: false,
     };
     let frozen = Use {
         awake: false,
@@ -173,7 +176,7 @@ fn a_source_is_sealed_on_disk_before_it_waits_for_its_writers_and_checked_before
     assert_eq!(judge(&order, &copy, awake), Ok(None));
     let check = Step::CheckStill(snapshot(3));
     assert_eq!(judge(&order, &copy, frozen), Ok(Some(check)));
-    assert_eq!(offered(&order, &copy), None);
+    assert_eq!(giving(&order, &copy), Giving::Later);
     copy.still = Some(snapshot(3));
     assert_eq!(
         judge(&order, &copy, frozen),
@@ -181,10 +184,9 @@ fn a_source_is_sealed_on_disk_before_it_waits_for_its_writers_and_checked_before
     );
     copy.snapshots.insert(snapshot(3));
     assert_eq!(judge(&order, &copy, frozen), Ok(None));
-    assert_eq!(
-        offered(&order, &copy),
-        Some((snapshot(3), Some(snapshot(2))))
-    );
+    assert_eq!(giving(&order, &copy), Giving::Now);
+    copy.snapshots.remove(&snapshot(2));
+    assert_eq!(giving(&order, &copy), Giving::Never);
 }
 
 #[test]
@@ -305,4 +307,154 @@ fn a_source_that_was_handed_over_keeps_its_last_and_discards_it_only_when_told()
         let verdict = judge(&discard, &local(file(3, role, None), &[]), Use::default());
         assert_eq!(verdict, Err(Refusal::OtherRole(role)));
     }
+}
+
+fn aside_order() -> VolumeOrder {
+    VolumeOrder::SetAside {
+        generation: Generation(4),
+    }
+}
+
+#[test]
+fn what_was_recovered_elsewhere_is_set_aside_when_nothing_uses_it_any_more() {
+    let order = aside_order();
+    for role in [
+        CopyRole::Live,
+        CopyRole::Sealed,
+        CopyRole::Landed,
+        CopyRole::Kept,
+    ] {
+        let verdict = judge(
+            &order,
+            &local(file(3, role, Some(MOVE)), &[3]),
+            Use::default(),
+        );
+        // The generation stays that of the data, which the name will tell.
+        let aside = file(3, CopyRole::Aside, Some(MOVE));
+        assert_eq!(verdict, Ok(Some(Step::Persist(aside))));
+    }
+    let mut copy = copy(3, CopyRole::Aside, true);
+    let held = Use {
+        held: true,
+        ..Use::default()
+    };
+    assert_eq!(judge(&order, &copy, held), Ok(None));
+    assert_eq!(judge(&order, &copy, Use::default()), Ok(Some(Step::Close)));
+    copy.open = false;
+    let step = Step::SetAside {
+        generation: Generation(3),
+    };
+    assert_eq!(judge(&order, &copy, Use::default()), Ok(Some(step)));
+    copy.aside = Some(Aside {
+        name: "pg.g3".into(),
+        made: Time(1),
+    });
+    assert_eq!(judge(&order, &copy, Use::default()), Ok(None));
+    let nothing = judge(&order, &LocalVolume::default(), Use::default());
+    assert_eq!(nothing, Err(Refusal::NoCopy));
+}
+
+#[test]
+fn what_is_set_aside_is_destroyed_by_its_name_alone_and_never_received_over() {
+    let mut copy = copy(3, CopyRole::Aside, false);
+    copy.aside = Some(Aside {
+        name: "pg.g3".into(),
+        made: Time(1),
+    });
+    let clear = |name: &str| VolumeOrder::Clear {
+        generation: Generation(4),
+        aside: name.into(),
+    };
+    let destroy = Step::Destroy {
+        generation: Generation(4),
+    };
+    let judged = |order: &VolumeOrder| judge(order, &copy, Use::default());
+    assert_eq!(judged(&clear("pg.g3")), Ok(Some(destroy)));
+    assert_eq!(judged(&clear("pg.g2")), Err(Refusal::OtherAside));
+    let discard = VolumeOrder::Discard {
+        generation: Generation(4),
+    };
+    let land = VolumeOrder::Land {
+        generation: Generation(4),
+        movement: MoveId(9),
+        from: Source {
+            node: model::NodeId(0),
+            address: [10, 0, 15, 11].into(),
+        },
+        snapshot: None,
+        base: None,
+        last: false,
+        needed: 0,
+    };
+    for order in [discard, land] {
+        assert_eq!(judged(&order), Err(Refusal::OtherRole(CopyRole::Aside)));
+    }
+    assert_eq!(
+        judged(&order(4, false)),
+        Err(Refusal::NotLive(CopyRole::Aside))
+    );
+}
+
+#[test]
+fn a_kept_copy_goes_live_by_a_recovery_once_nothing_uses_it() {
+    let promote = VolumeOrder::Promote {
+        generation: Generation(4),
+        size: SIZE,
+        movement: MoveId(9),
+        snapshot: snapshot(3),
+    };
+    let kept = RoleFile {
+        last: Some(snapshot(3)),
+        ..file(3, CopyRole::Kept, Some(MOVE))
+    };
+    let mut copy = local(kept, &[3]);
+    copy.open = true;
+    let held = Use {
+        held: true,
+        ..Use::default()
+    };
+    assert_eq!(judge(&promote, &copy, held), Ok(None));
+    assert_eq!(
+        judge(&promote, &copy, Use::default()),
+        Ok(Some(Step::Close))
+    );
+    copy.open = false;
+    let step = Step::Promote {
+        snapshot: snapshot(3),
+        size: SIZE,
+    };
+    assert_eq!(judge(&promote, &copy, Use::default()), Ok(Some(step)));
+    copy.promoted = Some(snapshot(3));
+    let live = RoleFile {
+        movement: Some(MoveId(9)),
+        ..RoleFile::live(Generation(4))
+    };
+    let verdict = judge(&promote, &copy, Use::default());
+    assert_eq!(verdict, Ok(Some(Step::Persist(live))));
+    // Another state than the one that was chosen is not the truth.
+    let lacks = judge(&promote, &local(kept, &[2]), Use::default());
+    assert_eq!(lacks, Err(Refusal::NoSnapshot(snapshot(3))));
+}
+
+#[test]
+fn a_target_keeps_what_it_had_before_a_move_that_was_abandoned() {
+    let former = Snapshot {
+        movement: MoveId(MOVE.0 - 1),
+        round: 4,
+    };
+    let keep = VolumeOrder::Keep {
+        generation: Generation(2),
+        movement: MOVE,
+    };
+    let mut copy = local(file(2, CopyRole::Landing, Some(MOVE)), &[0]);
+    copy.snapshots.insert(former);
+    let verdict = judge(&keep, &copy, Use::default());
+    assert_eq!(verdict, Ok(Some(Step::Drop(snapshot(0)))));
+    copy.snapshots.remove(&snapshot(0));
+    let kept = RoleFile {
+        last: Some(former),
+        ..file(2, CopyRole::Kept, Some(MOVE))
+    };
+    let verdict = judge(&keep, &copy, Use::default());
+    assert_eq!(verdict, Ok(Some(Step::Persist(kept))));
 }

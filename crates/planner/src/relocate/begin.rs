@@ -35,25 +35,46 @@ pub(crate) fn plan(
 ) -> Result<Option<Plan>, MoveRefusal> {
     let mut from: Option<NodeId> = None;
     let mut parcels = BTreeMap::new();
+    let mut nowhere = None;
     for id in volumes {
         let volume = state
             .volume(id)
             .ok_or_else(|| MoveRefusal::NoVolume(id.clone()))?;
         let home = check(state, app, volume)?;
+        // One without data follows the others; one that a recovery brought there is there.
+        let Some(home) = home else {
+            nowhere = Some(id.clone());
+            continue;
+        };
+        if home == to {
+            continue;
+        }
         if from.is_some_and(|from| from != home) {
             return Err(MoveRefusal::Apart(id.clone()));
         }
         from = Some(home);
+        // Nothing is received over it.
+        if let Some(aside) = volume.copies.get(&to).and_then(|copy| copy.aside.as_ref()) {
+            return Err(MoveRefusal::SetAside {
+                volume: id.clone(),
+                copy: aside.name.clone(),
+            });
+        }
         let parcel = Parcel {
             generation: volume.generation,
             base: common(volume, home, to),
+            needed: needed(volume, home, to),
         };
         parcels.insert(id.clone(), parcel);
     }
-    let Some(from) = from.filter(|from| *from != to) else {
-        return Ok(None);
+    let Some(from) = from else {
+        return match nowhere {
+            Some(volume) if volumes.len() == 1 => Err(MoveRefusal::Nowhere(volume)),
+            Some(_) | None => Ok(None),
+        };
     };
     nodes(state, app, from, to)?;
+    room(state, &parcels, to)?;
     let cold = !volumes.iter().any(|id| state.volume_holder(id).is_some());
     Ok(Some(Plan {
         app: app.map(|app| app.id.clone()),
@@ -64,7 +85,8 @@ pub(crate) fn plan(
     }))
 }
 
-fn check(state: &State, app: Option<&App>, volume: &Volume) -> Result<NodeId, MoveRefusal> {
+/// Gives the volume's home, if it has one.
+fn check(state: &State, app: Option<&App>, volume: &Volume) -> Result<Option<NodeId>, MoveRefusal> {
     let id = &volume.id;
     if let Some(movement) = state.move_of_volume(id) {
         return Err(MoveRefusal::UnderWay {
@@ -83,12 +105,10 @@ fn check(state: &State, app: Option<&App>, volume: &Volume) -> Result<NodeId, Mo
             tenant: tenant.clone(),
         });
     }
-    let home = volume.home;
-    let home = home.ok_or_else(|| MoveRefusal::Nowhere(id.clone()))?;
     // What the home may still have to make must not be taken for lost by another's copy.
-    match volume.copies.contains_key(&home) {
-        true => Ok(home),
-        false => Err(MoveRefusal::NotMade(id.clone())),
+    match volume.home {
+        Some(home) if !volume.copies.contains_key(&home) => Err(MoveRefusal::NotMade(id.clone())),
+        home => Ok(home),
     }
 }
 
@@ -123,6 +143,39 @@ fn nodes(state: &State, app: Option<&App>, from: NodeId, to: NodeId) -> Result<(
     }
     let all: Vec<String> = refusals.iter().map(ToString::to_string).collect();
     Err(refused(all.join("; ")))
+}
+
+/// Whether the target's pool can take what comes, as far as nodes have told. It looks again before
+/// it receives.
+fn room(
+    state: &State,
+    parcels: &BTreeMap<VolumeId, Parcel>,
+    to: NodeId,
+) -> Result<(), MoveRefusal> {
+    let Some((node, mut free)) = state.node(to).and_then(|node| Some((node, node.room?))) else {
+        return Ok(());
+    };
+    for (volume, Parcel { needed, .. }) in parcels {
+        free = free
+            .checked_sub(*needed)
+            .ok_or_else(|| MoveRefusal::NoSpace {
+                volume: volume.clone(),
+                target: node.machine.name.clone(),
+                free: free >> 20,
+                needed: needed.div_ceil(1 << 20),
+            })?;
+    }
+    Ok(())
+}
+
+/// A tenth more than the home's data, less what the target has of it; 0 where the home has not
+/// told.
+fn needed(volume: &Volume, home: NodeId, to: NodeId) -> u64 {
+    let bytes = |node| volume.copies.get(&node).and_then(|copy| copy.bytes);
+    let used = bytes(home).unwrap_or(0);
+    let shared = common(volume, home, to).and_then(|_| bytes(to));
+    used.saturating_add(used / 10)
+        .saturating_sub(shared.unwrap_or(0))
 }
 
 /// The newest snapshot that both nodes have.

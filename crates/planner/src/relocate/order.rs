@@ -1,10 +1,12 @@
 //! What each node of a move is to do, derived from the record: a phase is an order to the source
 //! and one to the target.
 
-use model::ids::NodeId;
+use std::net::SocketAddrV4;
+
+use model::ids::{MoveId, NodeId};
 use model::movement::{Move, Phase};
 use model::volume::{Source, VolumeOrder};
-use model::{Copy, CopyRole, State, Volume};
+use model::{Copy, CopyRole, Snapshot, State, Volume};
 
 /// What the node is to do about a volume; nothing where it has no business with it.
 pub(crate) fn order(state: &State, volume: &Volume, node: NodeId) -> Option<VolumeOrder> {
@@ -62,23 +64,23 @@ fn to_target(movement: &Move, volume: &Volume, state: &State) -> Option<VolumeOr
     let (round, last) = match movement.phase {
         Phase::Reserve => (None, false),
         Phase::Seed { round } | Phase::Ready { round } => (Some(round), false),
-        // What it has already: the last does not exist yet.
-        Phase::Seal { round } => (round.checked_sub(1), false),
-        Phase::Finish { round } => (Some(round), true),
+        // Asked for before it exists, so that nobody waits for a word between the two.
+        Phase::Seal { round } | Phase::Finish { round } => (Some(round), true),
         Phase::Resume { .. } | Phase::Settle { .. } | Phase::Abandon { .. } => return None,
     };
     let source = state.node(movement.from)?;
     Some(VolumeOrder::Land {
         generation: parcel.generation,
         movement: movement.id,
-        size: volume.size,
         from: Source {
             node: source.id,
-            address: source.machine.address,
+            address: SocketAddrV4::new(source.machine.address, source.machine.stream_port),
         },
         snapshot: round.map(|round| movement.snapshot(round)),
         base: round.and_then(|round| movement.base(parcel, round)),
         last,
+        // Later rounds are what changed meanwhile.
+        needed: if round == Some(0) { parcel.needed } else { 0 },
     })
 }
 
@@ -87,8 +89,7 @@ fn at_rest(volume: &Volume, node: NodeId, moving: bool) -> Option<VolumeOrder> {
     let (generation, size) = (volume.generation, volume.size);
     let copy = volume.copies.get(&node);
     if volume.home == Some(node) {
-        let landed = copy.filter(|copy| copy.role == CopyRole::Landed);
-        return Some(match landed.and_then(|c| Some((c.movement?, c.last?))) {
+        return Some(match copy.and_then(|copy| ready_to_go_live(volume, copy)) {
             Some((movement, snapshot)) => VolumeOrder::Promote {
                 generation,
                 size,
@@ -100,13 +101,30 @@ fn at_rest(volume: &Volume, node: NodeId, moving: bool) -> Option<VolumeOrder> {
                 size,
                 // Only what never was anywhere may be made; a lost copy must not be replaced by
                 // an empty one.
-                fresh: volume.copies.is_empty(),
+                fresh: volume.copies.is_empty() && volume.recoveries.is_empty(),
             },
         });
     }
     let copy = copy?;
     match copy.role {
+        // Data that the truth may lack goes by name only.
+        CopyRole::Aside => {
+            let aside = copy.aside.as_ref().filter(|_| copy.unwanted);
+            Some(match aside {
+                Some(aside) => VolumeOrder::Clear {
+                    generation,
+                    aside: aside.name.clone(),
+                },
+                None => VolumeOrder::SetAside { generation },
+            })
+        }
+        _ if volume.has_strayed(copy) => Some(VolumeOrder::SetAside { generation }),
         CopyRole::Sealed => copy.movement.map(|movement| VolumeOrder::Keep {
+            generation,
+            movement,
+        }),
+        // What it had before the move that was abandoned is still good.
+        CopyRole::Landing if had_before(copy) => copy.movement.map(|movement| VolumeOrder::Keep {
             generation,
             movement,
         }),
@@ -114,15 +132,33 @@ fn at_rest(volume: &Volume, node: NodeId, moving: bool) -> Option<VolumeOrder> {
         CopyRole::Kept if !moving && is_superseded(volume, copy) => {
             Some(VolumeOrder::Discard { generation })
         }
-        // Data that the truth may lack goes by name only.
-        CopyRole::Kept | CopyRole::Live | CopyRole::Aside => None,
+        CopyRole::Kept | CopyRole::Live => None,
     }
+}
+
+/// What the home is to go on with, when it has not gone live yet: what landed, or, after a
+/// recovery, the snapshot that was chosen.
+fn ready_to_go_live(volume: &Volume, copy: &Copy) -> Option<(MoveId, Snapshot)> {
+    match (volume.recovery(), copy.role) {
+        (_, CopyRole::Live) => None,
+        (Some(recovery), _) => Some((recovery.id, recovery.snapshot)),
+        (None, CopyRole::Landed) => Some((copy.movement?, copy.last?)),
+        (None, _) => None,
+    }
+}
+
+/// Whether a target has a snapshot from before the move that it obeyed last.
+fn had_before(copy: &Copy) -> bool {
+    let older = |snapshot: &Snapshot| Some(snapshot.movement) != copy.movement;
+    copy.snapshots.iter().any(older)
 }
 
 /// Whether a newer copy is kept elsewhere, and the newest is live at home.
 fn is_superseded(volume: &Volume, copy: &Copy) -> bool {
     let live = |copy: &Copy| copy.role == CopyRole::Live && copy.generation == volume.generation;
     let home = volume.home.and_then(|home| volume.copies.get(&home));
-    let newer = |other: &Copy| other.role == CopyRole::Kept && other.generation > copy.generation;
+    let newer = |other: &Copy| {
+        other.role == CopyRole::Kept && other.last > copy.last && !volume.has_strayed(other)
+    };
     home.is_some_and(live) && volume.copies.values().any(newer)
 }

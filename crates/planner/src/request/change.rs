@@ -8,7 +8,7 @@ use model::ids::{AppId, DeploymentId, Version};
 use model::instance::StopCause;
 use model::movement::Reason;
 use model::quantity::Quantity;
-use model::{Action, App, AppSpec, Change, Deployment, Draft, Generation, State, Volume};
+use model::{Action, App, AppSpec, Change, Deployment, Draft, State, Volume};
 use scheduler::Wish;
 
 use crate::request::{Accepted, Force, Refusal};
@@ -182,16 +182,10 @@ pub(crate) fn take_volumes(draft: &mut Draft, app: &AppId, spec: &AppSpec) {
     for (id, size) in spec.volumes() {
         match draft.state().volume(id) {
             None => {
+                let size = size.unwrap_or(draft.state().settings.volume_size);
                 let volume = Volume {
-                    id: id.clone(),
-                    size: size.unwrap_or(draft.state().settings.volume_size),
-                    home: None,
-                    generation: Generation(1),
                     tenant: Some(app.clone()),
-                    holding: None,
-                    copies: BTreeMap::new(),
-                    created: draft.now(),
-                    removing: false,
+                    ..Volume::empty(id.clone(), size, draft.now())
                 };
                 draft.apply(Change::VolumePut {
                     volume: Box::new(volume),

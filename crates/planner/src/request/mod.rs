@@ -10,6 +10,7 @@ mod cluster;
 mod instances;
 mod moves;
 mod nodes;
+mod recover;
 mod service_ports;
 mod volumes;
 
@@ -33,7 +34,8 @@ pub use moves::{
     MoveRefusal, cancel, cancel_move, move_app, move_volume, plan_move, plan_volume_move,
 };
 pub use nodes::{drain, node_lost, undrain};
-pub use volumes::{create_volume, remove_volume};
+pub use recover::{RecoverRefusal, Recovered, plan_recovery, recover_volume};
+pub use volumes::{create_volume, remove_copy, remove_volume};
 
 /// Whether a request goes through although deployments hold the apps: these are cancelled then,
 /// without going back.
@@ -116,6 +118,9 @@ pub enum Refusal {
     #[error("volume {0} is being removed")]
     VolumeGoing(VolumeId),
     /// 404
+    #[error("nothing of volume {volume} is set aside as {copy}")]
+    VolumeCopyMissing { volume: VolumeId, copy: String },
+    /// 404
     #[error("{0} does not exist")]
     NoNode(NodeId),
     /// 409
@@ -133,6 +138,9 @@ pub enum Refusal {
     /// 404, 409 or 422
     #[error(transparent)]
     Move(#[from] MoveRefusal),
+    /// 409
+    #[error(transparent)]
+    Recover(#[from] RecoverRefusal),
     /// 503
     #[error("no overlay address is left in {0}/{1}")]
     NoAddress(Ipv4Addr, u8),

@@ -41,6 +41,20 @@ pub enum MoveRefusal {
     #[error("volume {0} is on another node than the app's other volumes")]
     Apart(VolumeId),
     /// 409
+    #[error(
+        "data of volume {volume} is set aside there as {copy}, and nothing is received over it: \
+         remove it first"
+    )]
+    SetAside { volume: VolumeId, copy: String },
+    /// 409. In MiB.
+    #[error("volume {volume} cannot move to {target}: {free} MiB free, {needed} MiB needed")]
+    NoSpace {
+        volume: VolumeId,
+        target: String,
+        free: u64,
+        needed: u64,
+    },
+    /// 409
     #[error("node {0} is lost")]
     Lost(String),
     /// 409
@@ -93,8 +107,8 @@ pub fn plan_move(state: &State, app: &AppId, to: NodeId) -> Result<Option<Plan>,
     Ok(relocate::plan(state, Some(record), &volumes, to)?)
 }
 
-/// Moves a volume, with the app that has it and all of that app's volumes, if one does. As
-/// [`move_app`].
+/// Moves a volume, with the app that has it and all of that app's volumes, if one does and they are
+/// together. As [`move_app`].
 pub fn move_volume(
     draft: &mut Draft,
     volume: &VolumeId,
@@ -116,10 +130,23 @@ pub fn plan_volume_move(
         let app = state.app(tenant);
         app.is_some_and(|app| !app.removing && app.spec.volumes().any(|(id, _)| id == volume))
     });
+    let alone = [volume.clone()].into();
     match user {
+        // What a recovery took apart comes together again one by one.
+        Some(app) if is_apart(state, app) => Ok(relocate::plan(state, state.app(app), &alone, to)?),
         Some(app) => plan_move(state, app, to),
-        None => Ok(relocate::plan(state, None, &[volume.clone()].into(), to)?),
+        None => Ok(relocate::plan(state, None, &alone, to)?),
     }
+}
+
+/// Whether the app's volumes are on different nodes, so that it cannot run.
+fn is_apart(state: &State, app: &AppId) -> bool {
+    let volumes = state
+        .app(app)
+        .into_iter()
+        .flat_map(|app| app.spec.volumes());
+    let homes = volumes.filter_map(|(id, _)| state.volume(id)?.home);
+    homes.collect::<BTreeSet<NodeId>>().len() > 1
 }
 
 /// Abandons the app's move: everything stays where it was. Once more changes nothing. 200; 404;

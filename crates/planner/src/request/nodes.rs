@@ -34,7 +34,8 @@ pub fn node_lost(draft: &mut Draft, node: NodeId) -> Result<(), Refusal> {
     for instance in instances {
         draft.apply(Change::InstanceGone { instance });
     }
-    // Its number must not go to another node while a volume means this one by it.
+    // Its number must not go to another node while a volume means this one by it. Copies that are
+    // not the truth are forgotten with it; should it come back, it tells of them again.
     if !has_data(draft.state(), node) {
         draft.apply(Change::NodeRemoved { node });
     }
@@ -42,9 +43,7 @@ pub fn node_lost(draft: &mut Draft, node: NodeId) -> Result<(), Refusal> {
 }
 
 fn has_data(state: &State, node: NodeId) -> bool {
-    state
-        .volumes()
-        .any(|volume| volume.home == Some(node) || volume.copies.contains_key(&node))
+    state.volumes().any(|volume| volume.home == Some(node))
         || state.moves().any(|m| m.from == node || m.to == node)
 }
 

@@ -1,10 +1,8 @@
-//! Creating and removing volumes by name.
-
-use std::collections::BTreeMap;
+//! Creating and removing volumes, and what is set aside of them, by name.
 
 use model::ids::{NodeId, VolumeId};
 use model::quantity::Mebibytes;
-use model::{Change, Draft, Generation, Volume};
+use model::{Aside, Change, Draft, Generation, Volume};
 
 use crate::request::{MoveRefusal, Refusal};
 
@@ -35,16 +33,10 @@ pub fn create_volume(
             }),
         };
     }
+    let size = size.unwrap_or(draft.state().settings.volume_size);
     let volume = Volume {
-        size: size.unwrap_or(draft.state().settings.volume_size),
-        id,
         home: node,
-        generation: Generation(1),
-        tenant: None,
-        holding: None,
-        copies: BTreeMap::new(),
-        created: draft.now(),
-        removing: false,
+        ..Volume::empty(id, size, draft.now())
     };
     draft.apply(Change::VolumePut {
         volume: Box::new(volume),
@@ -73,6 +65,32 @@ pub fn remove_volume(draft: &mut Draft, id: &VolumeId) -> Result<(), Refusal> {
         draft.apply(Change::VolumeRemoving {
             volume: id.clone(),
             generation,
+        });
+    }
+    Ok(())
+}
+
+/// Removes what `node` has set aside of a volume, which `copy` names; it is gone when the node has
+/// confirmed. Once more changes nothing. 202; 404.
+pub fn remove_copy(
+    draft: &mut Draft,
+    id: &VolumeId,
+    node: NodeId,
+    copy: &str,
+) -> Result<(), Refusal> {
+    let volume = draft.state().volume(id);
+    let volume = volume.ok_or_else(|| Refusal::NoVolume(id.clone()))?;
+    let named = |aside: &Aside| aside.name == copy;
+    let found = volume.copies.get(&node);
+    let found = found.filter(|found| found.aside.as_ref().is_some_and(named));
+    let found = found.ok_or_else(|| Refusal::VolumeCopyMissing {
+        volume: id.clone(),
+        copy: copy.to_owned(),
+    })?;
+    if !found.unwanted {
+        draft.apply(Change::VolumeCopyUnwanted {
+            volume: id.clone(),
+            node,
         });
     }
     Ok(())

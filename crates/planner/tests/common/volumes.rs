@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use model::ids::VolumeId;
 use model::sighting::VolumeLevel;
-use model::time::Millis;
-use model::volume::VolumeOrder;
+use model::time::{Millis, Time};
+use model::volume::{Aside, VolumeOrder};
 use model::{Assignment, CopyRole, Level};
 
 pub type Volumes = BTreeMap<VolumeId, VolumeLevel>;
@@ -60,10 +60,14 @@ fn obeyed(id: &VolumeId, order: &VolumeOrder, is: &VolumeLevel) -> VolumeLevel {
             next.movement = Some(*movement);
         }
         VolumeOrder::Keep { movement, .. } => {
-            assert_eq!(is.role, Some(CopyRole::Sealed), "{id}");
+            let known = matches!(is.role, Some(CopyRole::Sealed | CopyRole::Landing));
+            assert!(known, "{id}: {is:?}");
+            if is.role == Some(CopyRole::Landing) {
+                next.snapshots.retain(|s| Some(s.movement) != is.movement);
+            }
             next.role = Some(CopyRole::Kept);
             next.movement = Some(*movement);
-            next.last = is.snapshots.last().copied();
+            next.last = next.snapshots.last().copied();
         }
         VolumeOrder::Land {
             movement,
@@ -83,11 +87,28 @@ fn obeyed(id: &VolumeId, order: &VolumeOrder, is: &VolumeLevel) -> VolumeLevel {
             next.took = Some(Millis(20));
         }
         VolumeOrder::Promote { snapshot, .. } => {
-            let landed = (Some(CopyRole::Landed), Some(*snapshot));
+            let landed = matches!(is.role, Some(CopyRole::Landed | CopyRole::Kept));
+            let landed = landed && is.last == Some(*snapshot);
             let live = is.role == Some(CopyRole::Live);
-            assert!(live || (is.role, is.last) == landed, "{id}: {is:?}");
+            assert!(live || landed, "{id}: {is:?}");
             next.role = Some(CopyRole::Live);
             next.last = None;
+        }
+        VolumeOrder::SetAside { .. } => {
+            next.role = Some(CopyRole::Aside);
+            next.generation = is.generation;
+            next.aside.get_or_insert_with(|| Aside {
+                name: format!("{id}.g{}", is.generation),
+                made: Time(0),
+            });
+        }
+        VolumeOrder::Clear { aside, .. } => {
+            let known = is.aside.as_ref().map(|aside| &aside.name);
+            assert_eq!(known, Some(aside), "{id}");
+            next = VolumeLevel {
+                generation: order.generation(),
+                ..VolumeLevel::default()
+            };
         }
     }
     next

@@ -62,6 +62,8 @@ pub enum Request {
     Restart(AppId),
     Kill(InstanceId),
     RemoveVolume(VolumeId),
+    RemoveCopy(VolumeId, NodeId, String),
+    Recover(VolumeId, Option<NodeId>),
     Move(AppId, NodeId),
     MoveVolume(VolumeId, NodeId),
     CancelMove(AppId),
@@ -105,6 +107,9 @@ impl Request {
             Self::Restart(app) => format!("restart {app}"),
             Self::Kill(instance) => format!("stop {instance}"),
             Self::RemoveVolume(volume) => format!("remove volume {volume}"),
+            Self::RemoveCopy(volume, node, copy) => format!("remove {copy} of {volume} on {node}"),
+            Self::Recover(volume, None) => format!("recover {volume}"),
+            Self::Recover(volume, Some(node)) => format!("recover {volume} on {node}"),
             Self::Move(app, node) => format!("move {app} {node}"),
             Self::MoveVolume(volume, node) => format!("move volume {volume} {node}"),
             Self::CancelMove(app) => format!("cancel move {app}"),
@@ -129,6 +134,8 @@ impl Request {
             Self::Restart(app) => Some((app.clone(), spec(app).as_ref().and_then(shape))),
             Self::Kill(_)
             | Self::RemoveVolume(_)
+            | Self::RemoveCopy(..)
+            | Self::Recover(..)
             | Self::Move(..)
             | Self::MoveVolume(..)
             | Self::CancelMove(_)
@@ -145,6 +152,10 @@ impl Request {
             Self::Restart(app) => request::restart_app(draft, &app, force).map(drop),
             Self::Kill(id) => request::kill_instances(draft, &[id], Kill::default()).map(drop),
             Self::RemoveVolume(volume) => request::remove_volume(draft, &volume),
+            Self::RemoveCopy(volume, node, copy) => {
+                request::remove_copy(draft, &volume, node, &copy)
+            }
+            Self::Recover(volume, node) => request::recover_volume(draft, &volume, node).map(drop),
             Self::Move(app, node) => request::move_app(draft, &app, node).map(drop),
             Self::MoveVolume(volume, node) => request::move_volume(draft, &volume, node).map(drop),
             Self::CancelMove(app) => request::cancel_move(draft, &app),
@@ -353,7 +364,10 @@ impl World {
             }
             FromAgent::WholeAssignment => self.send_assignment(node),
             FromAgent::WholeDirectory => self.send_directory(node),
-            FromAgent::Hello(_) | FromAgent::Heartbeat | FromAgent::Answer { .. } => {}
+            FromAgent::Hello(_)
+            | FromAgent::Heartbeat
+            | FromAgent::Arriving(_)
+            | FromAgent::Answer { .. } => {}
         }
     }
 

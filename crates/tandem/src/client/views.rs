@@ -214,11 +214,28 @@ pub struct Copy {
     pub node: String,
     pub role: String,
     pub generation: u64,
+    pub bytes: Option<u64>,
+    pub since: Option<String>,
+    pub name: Option<String>,
     pub trouble: Option<String>,
 }
 
+/// What a volume goes on with, and what it gives up.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Recovery {
+    pub from: String,
+    pub silent_since: Option<String>,
+    pub node: String,
+    pub copied: Option<String>,
+    pub bytes: Option<u64>,
+    pub generation: u64,
+    pub tenant: Option<String>,
+    pub newer: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Move {
     pub id: String,
     pub app: Option<String>,
@@ -227,6 +244,8 @@ pub struct Move {
     pub to: String,
     pub phase: String,
     pub round: Option<u32>,
+    pub bytes: Option<u64>,
+    pub bytes_per_second: Option<u64>,
     pub reason: Option<String>,
     pub trouble: Option<String>,
 }

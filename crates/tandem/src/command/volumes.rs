@@ -5,13 +5,14 @@ use serde_json::{Map, json};
 use super::Reading;
 use super::moves::{self, Manner};
 use super::names::explain_node;
+use crate::age::ago;
 use crate::client::path::encoded;
-use crate::client::views::Volume;
-use crate::client::{Ask, Connection};
+use crate::client::views::{Copy, Recovery, Volume};
+use crate::client::{Ask, Client, Connection};
 use crate::fault::{Exit, Result};
 use crate::settings::kinds::Size;
 use crate::table::{self, mebibytes};
-use crate::{ask, out};
+use crate::{ask, out, talk};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum VolumeCommand {
@@ -19,14 +20,13 @@ pub enum VolumeCommand {
     Create(CreateArgs),
     /// Show one volume and its copies
     Show(ShowArgs),
-    /// Remove a volume with its data
+    /// Remove a volume with its data, or one copy that is set aside
     #[command(visible_alias = "rm")]
     Remove(RemoveArgs),
     /// Bring a volume to another node, with the app that uses it
     Move(MoveArgs),
-    /// Go on with a copy of a volume whose node is lost
-    #[command(hide = true)]
-    Recover(crate::cli::Anything),
+    /// Go on with an older copy of a volume whose node is silent
+    Recover(RecoverArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -55,6 +55,44 @@ pub struct ShowArgs {
 pub struct RemoveArgs {
     /// The volume's name
     name: String,
+    /// Only this copy that was set aside, such as n2/pg.g2.20261121T162944Z
+    #[arg(long, value_name = "NODE/COPY", value_parser = AsideName::parse)]
+    copy: Option<AsideName>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// A copy that is set aside: on which node, and what it is called there.
+#[derive(Clone, Debug)]
+struct AsideName {
+    node: String,
+    copy: String,
+}
+
+impl AsideName {
+    fn parse(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('/').filter(|(_, copy)| !copy.is_empty());
+        let (node, copy) = parts.ok_or("it is called NODE/COPY, as `tandem volume show` says")?;
+        Ok(Self {
+            node: node.to_owned(),
+            copy: copy.to_owned(),
+        })
+    }
+}
+
+/// Only what a silent node had is recovered: the copy that the volume's last move kept becomes the
+/// truth, and what was written since is given up. Should the node come back, it kills what still
+/// runs there and sets its data aside; nothing of it is destroyed.
+#[derive(Debug, clap::Args)]
+pub struct RecoverArgs {
+    /// The volume's name
+    name: String,
+    /// The node whose copy it goes on with; else the newest that can be reached
+    #[arg(long)]
+    node: Option<String>,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -93,7 +131,7 @@ pub async fn run(command: VolumeCommand) -> Result<()> {
             let wish = json!({ "volume": args.name });
             moves::begin(wish, &args.name, &args.node, &args.manner).await
         }
-        VolumeCommand::Recover(_) => Err(crate::cli::not_there_yet("recovering volumes")),
+        VolumeCommand::Recover(args) => recover(args).await,
     }
 }
 
@@ -137,13 +175,105 @@ async fn create(args: CreateArgs) -> Result<()> {
 async fn remove(args: RemoveArgs) -> Result<()> {
     let client = args.connection.open()?;
     // It is told apart from a name that is not there before anybody is asked.
-    client.ask(Ask::get(path(&args.name))).await?;
-    ask::consent(
-        args.yes,
-        &format!("remove volume {} with its data", args.name),
-    )?;
+    let volume: Volume = client.get(&path(&args.name)).await?;
+    if let Some(aside) = &args.copy {
+        return remove_copy(&client, &args, aside).await;
+    }
+    let set_aside = volume.copies.iter().filter(|copy| copy.name.is_some());
+    let set_aside = match set_aside.count() {
+        0 => "",
+        _ => " and what is set aside of it",
+    };
+    let what = format!("remove volume {} with its data{set_aside}", args.name);
+    ask::consent(args.yes, &what)?;
     client.ask(Ask::delete(path(&args.name)).for_root()).await?;
     out::data(&format!("{} is being removed\n", args.name))
+}
+
+async fn remove_copy(client: &Client, args: &RemoveArgs, aside: &AsideName) -> Result<()> {
+    let AsideName { node, copy } = aside;
+    let what = format!("remove {copy}, which {node} has set aside");
+    ask::consent(args.yes, &what)?;
+    let (of_node, of_copy) = (encoded(node), encoded(copy));
+    let path = format!("{}/copies/{of_node}/{of_copy}", path(&args.name));
+    match client.ask(Ask::delete(path).for_root()).await {
+        Ok(_) => out::data(&format!("{node}/{copy} is being removed\n")),
+        Err(fault) => Err(explain_node(fault, client, node).await),
+    }
+}
+
+async fn recover(args: RecoverArgs) -> Result<()> {
+    let client = args.connection.open()?;
+    let ask = |node: Option<&str>, dry_run: bool| {
+        let path = format!("{}/recover", path(&args.name));
+        let wish = json!({ "node": node, "dryRun": dry_run });
+        Ask::post(path).with(wish).for_root()
+    };
+    let plan: Recovery = match client.ask(ask(args.node.as_deref(), true)).await {
+        Ok(answer) => answer.decode()?,
+        Err(fault) => {
+            return Err(match &args.node {
+                Some(node) if fault.text().contains("Node '") => {
+                    explain_node(fault, &client, node).await
+                }
+                _ => fault,
+            });
+        }
+    };
+    for line in told(&args.name, &plan) {
+        talk!("{line}");
+    }
+    let what = format!(
+        "go on with {}'s copy of volume {} and give up what was written since",
+        plan.node, args.name
+    );
+    ask::consent(args.yes, &what)?;
+    // What was shown is what is done, or nothing.
+    let answer = client.ask(ask(Some(&plan.node), false)).await?;
+    let done: Recovery = answer.decode()?;
+    out::data(&format!(
+        "{} goes on at {} (generation {})\n",
+        args.name, done.node, done.generation
+    ))
+}
+
+/// What an operator has to know before.
+fn told(name: &str, plan: &Recovery) -> Vec<String> {
+    let Recovery { from, node, .. } = plan;
+    let silent = match &plan.silent_since {
+        Some(since) => format!("{from} is silent since {since}, {}", ago(since)),
+        None => format!("{from} does not have it any more"),
+    };
+    let size = plan.bytes.map_or_else(
+        || "of a size that is not known yet".to_owned(),
+        |bytes| format!("about {}", table::bytes(bytes)),
+    );
+    let (state, since) = match &plan.copied {
+        Some(at) => (format!("as it was at {at}, {}", ago(at)), "then"),
+        None => ("of an earlier move".to_owned(), "it was made"),
+    };
+    let mut lines = vec![
+        format!("volume {name} is on {from}: {silent}"),
+        format!("{node} has a copy, {state}, {size}"),
+        format!(
+            "everything written since {since} is given up; should {from} come back, it sets that aside"
+        ),
+    ];
+    if plan.silent_since.is_some() {
+        lines.push(format!(
+            "should {from} only be cut off, what runs there may answer until it hears of this"
+        ));
+    }
+    if !plan.newer.is_empty() {
+        let newer = plan.newer.join(", ");
+        lines.push(format!("newer copies are on {newer}, silent too"));
+    }
+    lines.extend(
+        plan.tenant
+            .iter()
+            .map(|app| format!("{app} starts on {node}")),
+    );
+    lines
 }
 
 fn render(volumes: &[Volume]) -> String {
@@ -154,7 +284,10 @@ fn render(volumes: &[Volume]) -> String {
         let copies: Vec<String> = volume
             .copies
             .iter()
-            .map(|copy| format!("{} {}", copy.node, copy.role))
+            .map(|copy| match told_of(copy).as_str() {
+                "" => format!("{} {}", copy.node, copy.role),
+                of_it => format!("{} {} ({of_it})", copy.node, copy.role),
+            })
             .collect();
         [
             volume.name.clone(),
@@ -181,13 +314,32 @@ fn render_one(volume: &Volume) -> String {
     ];
     for copy in &volume.copies {
         let trouble = copy.trouble.iter().map(|trouble| format!(": {trouble}"));
-        let words = format!(
+        let mut words = format!(
             "{} on {}, generation {}",
             copy.role, copy.node, copy.generation
         );
+        for more in [told_of(copy), aside_name(copy)] {
+            if !more.is_empty() {
+                words.push_str(&format!(", {more}"));
+            }
+        }
         facts.push(("COPY", words + &trouble.collect::<String>()));
     }
     table::facts(&facts)
+}
+
+/// Size and age of a copy that is not the truth.
+fn told_of(copy: &Copy) -> String {
+    let age = copy.since.as_deref().map(ago);
+    let bytes = copy.bytes.filter(|_| age.is_some()).map(table::bytes);
+    let facts: Vec<String> = bytes.into_iter().chain(age).collect();
+    facts.join(", ")
+}
+
+/// `n2/pg.g2.20261121T162944Z`, as `tandem volume remove --copy` takes it.
+fn aside_name(copy: &Copy) -> String {
+    let name = copy.name.as_ref();
+    name.map_or_else(String::new, |name| format!("{}/{name}", copy.node))
 }
 
 fn state(volume: &Volume) -> String {

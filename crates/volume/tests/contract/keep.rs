@@ -97,8 +97,8 @@ async fn what_is_set_aside_stays_until_it_is_named() {
     volumes.create(&pg, 64 * MIB).await.unwrap();
     let path = volumes.path(&pg).await.unwrap();
     fs::write(path.join("rows"), noise(1, 3 * MIB)).unwrap();
-    volumes.set_aside(&pg, &name("pg.g3")).await.unwrap();
-    volumes.set_aside(&pg, &name("pg.g3")).await.unwrap();
+    volumes.set_aside(&pg, &name("pg.g3"), None).await.unwrap();
+    volumes.set_aside(&pg, &name("pg.g3"), None).await.unwrap();
     assert!(!path.exists());
     let found = volumes.list().await.unwrap()[&pg].found.clone().unwrap();
     assert!(!found.live);
@@ -113,6 +113,32 @@ async fn what_is_set_aside_stays_until_it_is_named() {
     volumes.delete_aside(&pg, &name("pg.g3")).await.unwrap();
     let found = volumes.list().await.unwrap()[&pg].found.clone().unwrap();
     assert!(found.asides.is_empty());
+    bench.close("a").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_without_a_live_copy_is_set_aside_too() {
+    let Some(bench) = Bench::new() else { return };
+    let volumes = bench.node("a").await;
+    let pg = volume("pg");
+    volumes.create(&pg, 64 * MIB).await.unwrap();
+    let path = volumes.path(&pg).await.unwrap();
+    fs::write(path.join("rows"), noise(1, 3 * MIB)).unwrap();
+    volumes.snapshot(&pg, &name("move-1.2")).await.unwrap();
+    volumes.retire(&pg).await.unwrap();
+    let missing = volumes.set_aside(&pg, &name("pg.g1"), None).await;
+    assert!(matches!(missing, Err(Error::NoVolume { .. })));
+    let last = name("move-1.2");
+    for _ in 0..2 {
+        volumes
+            .set_aside(&pg, &name("pg.g1"), Some(&last))
+            .await
+            .unwrap();
+    }
+    let found = volumes.list().await.unwrap()[&pg].found.clone().unwrap();
+    assert_eq!(found.asides[0].name, name("pg.g1"));
+    assert!(found.asides[0].bytes >= 3 * MIB);
+    volumes.remove(&pg).await.unwrap();
     bench.close("a").await;
 }
 

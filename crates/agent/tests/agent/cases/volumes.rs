@@ -72,6 +72,7 @@ fn is_live(generation: u64) -> impl Fn(&VolumeLevel) -> bool {
             == VolumeLevel {
                 role: Some(CopyRole::Live),
                 generation: Generation(generation),
+                bytes: level.bytes,
                 ..VolumeLevel::default()
             }
     }
