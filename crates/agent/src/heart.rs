@@ -14,7 +14,7 @@ mod volumes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use container::{Created, Instance};
 use model::session::{FromAgent, Input};
@@ -71,6 +71,7 @@ pub(crate) struct Heart {
     measuring: volumes::Look,
     /// Bytes that volumes can still grow by, as last told.
     room: Option<u64>,
+    arrivals_told: Time,
     pulls: BTreeMap<InstanceId, CancellationToken>,
     checks: BTreeMap<InstanceId, AbortHandle>,
     asks: BTreeMap<u64, Asked>,
@@ -134,6 +135,7 @@ impl Heart {
             pool_look: volumes::Look::default(),
             measuring: volumes::Look::default(),
             room: None,
+            arrivals_told: Time(0),
             pulls: BTreeMap::new(),
             checks: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -259,6 +261,7 @@ impl Heart {
         self.offer();
         self.look_at_pool();
         self.measure();
+        self.tell_arrivals();
         self.send();
         self.keep_directory();
     }
@@ -310,7 +313,10 @@ impl Heart {
         };
         let tools = Arc::clone(&self.tools);
         self.tasks.spawn(async move {
+            let began = Instant::now();
             let outcome = act::perform(&tools, &action, work).await;
+            let took = began.elapsed().as_micros();
+            tracing::debug!("{took} µs for {action:?}");
             let outcome = outcome.map_err(|error| words(&error));
             Some(Event::Acted { action, outcome })
         });

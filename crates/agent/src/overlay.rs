@@ -90,6 +90,22 @@ fn settings(config: &Config, welcome: &Welcome) -> Settings {
     }
 }
 
+/// Whoever leads. A second network beside the first would lack what is being attached to that, and
+/// its rules would replace those that let it speak.
+fn is_same_place(one: &Welcome, other: &Welcome) -> bool {
+    let place = |welcome: &Welcome| {
+        let Welcome {
+            cluster: _,
+            epoch: _,
+            node,
+            subnet,
+            overlay,
+        } = *welcome;
+        (node, subnet, overlay)
+    };
+    place(one) == place(other)
+}
+
 fn subnet(welcome: &Welcome) -> Subnet {
     Subnet::new(welcome.subnet.0, welcome.subnet.1)
 }
@@ -130,7 +146,7 @@ async fn program(
         let Some(wanted) = wants.borrow_and_update().clone() else {
             return;
         };
-        if wanted.welcome != *welcome {
+        if !is_same_place(&wanted.welcome, welcome) {
             return;
         }
         let before = applied.as_deref();
@@ -255,7 +271,7 @@ fn handed_over<'a>(before: &Directory, after: &'a Directory) -> Vec<(InstanceId,
 
 #[cfg(test)]
 mod tests {
-    use model::{AppId, Interface, NetworkKind, NodeId};
+    use model::{AppId, ClusterId, Epoch, Interface, NetworkKind, NodeId};
 
     use super::*;
 
@@ -292,6 +308,22 @@ mod tests {
             instances,
             ..Directory::default()
         }
+    }
+
+    #[test]
+    fn a_new_leadership_is_no_new_place() {
+        let welcome = Welcome {
+            cluster: ClusterId(7),
+            epoch: Epoch(1),
+            node: NodeId(0),
+            subnet: (Ipv4Addr::new(10, 32, 0, 0), 12),
+            overlay: Ipv4Addr::new(10, 32, 0, 10),
+        };
+        let mut next = welcome.clone();
+        next.epoch = Epoch(2);
+        assert!(is_same_place(&welcome, &next));
+        next.overlay = Ipv4Addr::new(10, 32, 0, 11);
+        assert!(!is_same_place(&welcome, &next));
     }
 
     #[test]

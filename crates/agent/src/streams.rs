@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::peer::{Asked, Handshake, Listener, Outgoing, PORT, Request};
-use protocol::{Identity, peer};
+use protocol::Identity;
+use protocol::peer::{Asked, Handshake, Listener, Outgoing, Request};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -16,8 +16,10 @@ use volume::transfer::Transfer;
 use crate::act::Tools;
 use crate::error::words;
 
-/// Both ends are told at once, and the giver may have to run a hook and take a snapshot first.
-const MAKING: Duration = Duration::from_secs(90);
+/// Both ends are told at once, and the asker's word may be faster than the leader's.
+const ORDER: Duration = Duration::from_secs(10);
+/// How often an asker hears that it is still to wait.
+const SIGN: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A stream that may be asked for.
@@ -26,6 +28,14 @@ pub(crate) struct Offer {
     /// The name of the node that may.
     pub to: String,
     pub what: Request,
+    /// It is made: the hook has run, the app stands still, whatever it takes.
+    pub ready: bool,
+}
+
+impl Offer {
+    fn is_for(&self, asked: &Asked) -> bool {
+        self.what == asked.request && asked.peer.is(&self.to)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +52,8 @@ enum Error {
 
 /// Never ends by itself: without its port the node only sends nothing.
 pub(crate) async fn run(tools: Arc<Tools>, offers: watch::Receiver<Vec<Offer>>) -> Infallible {
-    let address = SocketAddr::from((tools.config.machine.address, PORT));
+    let machine = &tools.config.machine;
+    let address = SocketAddr::from((machine.address, machine.stream_port));
     let listener = listen(address).await;
     let mut givings = JoinSet::new();
     loop {
@@ -92,26 +103,45 @@ async fn talk(
 ) -> Result<(), Error> {
     // Read anew each time: certificates are renewed.
     let identity = Identity::load(&tools.disk.identity())?.ok_or(Error::NoIdentity)?;
-    let asked = handshake.finish(&identity).await?;
-    let wanted = asked.request.clone();
-    let mine = |offer: &Offer, asked: &Asked| offer.what == wanted && asked.peer.is(&offer.to);
-    let offered = offers.wait_for(|all| all.iter().any(|offer| mine(offer, &asked)));
-    let found = timeout(MAKING, offered).await;
-    let Some(offer) = found.ok().and_then(Result::ok).and_then(|all| {
-        let mut mine = all.iter().filter(|offer| mine(offer, &asked));
-        mine.next().cloned()
-    }) else {
-        let peer::Request {
+    let mut asked = handshake.finish(&identity).await?;
+    let ordered = offers.wait_for(|all| all.iter().any(|offer| offer.is_for(&asked)));
+    if !matches!(timeout(ORDER, ordered).await, Ok(Ok(_))) {
+        let Request {
             volume, snapshot, ..
-        } = &wanted;
+        } = &asked.request;
         let why = format!("it was not ordered to send {snapshot:?} of volume {volume} there");
         return Ok(asked.deny(why).await?);
+    }
+    let Some(offer) = made(&mut asked, &mut offers).await? else {
+        return Ok(asked
+            .deny("the order to send it was taken back".into())
+            .await?);
     };
     let outgoing = asked.grant().await?;
     let withdrawn = offers.wait_for(|all| !all.contains(&offer));
     tokio::select! {
         sent = send(tools, outgoing, &offer.what) => sent,
-        _ = withdrawn => Err(Error::Withdrawn(wanted.volume)),
+        _ = withdrawn => Err(Error::Withdrawn(offer.what.volume.clone())),
+    }
+}
+
+/// What was asked for, as soon as it is made; `None`: it is not wanted any more.
+async fn made(
+    asked: &mut Asked,
+    offers: &mut watch::Receiver<Vec<Offer>>,
+) -> Result<Option<Offer>, Error> {
+    loop {
+        let all = offers.borrow_and_update().clone();
+        match all.into_iter().find(|offer| offer.is_for(asked)) {
+            Some(offer) if !offer.ready => {}
+            offer => return Ok(offer),
+        }
+        tokio::select! {
+            changed = offers.changed() => if changed.is_err() {
+                return Ok(None);
+            },
+            () = sleep(SIGN) => asked.wait().await?,
+        }
     }
 }
 

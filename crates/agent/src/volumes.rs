@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::time::UNIX_EPOCH;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, UNIX_EPOCH};
 
-use model::{Aside, Mebibytes, Snapshot, Time, VolumeId};
+use model::session::Arriving;
+use model::{Aside, Mebibytes, Millis, Snapshot, Time, VolumeId};
 use node::observed::LocalVolume;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 use volume::driver::Found;
 use volume::roles::Roles;
 use volume::transfer::Sent;
@@ -22,6 +23,26 @@ pub(crate) struct Volumes {
     config: PoolConfig,
     open: OnceCell<volume::Volumes>,
     arrived: Mutex<BTreeMap<VolumeId, (Landing, Sent)>>,
+    arriving: Mutex<BTreeMap<VolumeId, Arrival>>,
+}
+
+/// A stream that comes in.
+struct Arrival {
+    snapshot: Snapshot,
+    began: Instant,
+    bytes: watch::Receiver<u64>,
+}
+
+impl Arrival {
+    fn told(&self, volume: &VolumeId) -> Arriving {
+        let took = self.began.elapsed().as_millis();
+        Arriving {
+            volume: volume.clone(),
+            snapshot: self.snapshot,
+            bytes: *self.bytes.borrow(),
+            took: Millis(took.try_into().unwrap_or(u64::MAX)),
+        }
+    }
 }
 
 /// In bytes.
@@ -43,6 +64,7 @@ impl Volumes {
             config,
             open: OnceCell::new(),
             arrived: Mutex::default(),
+            arriving: Mutex::default(),
         }
     }
 
@@ -50,6 +72,32 @@ impl Volumes {
     pub async fn pool(&self) -> Result<&volume::Volumes, volume::Error> {
         let open = || volume::Volumes::on_btrfs(self.config.clone());
         self.open.get_or_try_init(open).await
+    }
+
+    /// A stream begins to come in; how far it is can be asked until it has [`Self::came`].
+    pub fn comes(&self, volume: &VolumeId, snapshot: Snapshot, bytes: watch::Receiver<u64>) {
+        let arrival = Arrival {
+            snapshot,
+            began: Instant::now(),
+            bytes,
+        };
+        self.arriving().insert(volume.clone(), arrival);
+    }
+
+    /// The stream has ended, well or not: how far it came.
+    pub fn came(&self, volume: &VolumeId) -> Option<Arriving> {
+        let arrival = self.arriving().remove(volume)?;
+        Some(arrival.told(volume))
+    }
+
+    /// How far every stream is that comes in.
+    pub fn coming(&self) -> Vec<Arriving> {
+        let arriving = self.arriving();
+        arriving.iter().map(|(id, it)| it.told(id)).collect()
+    }
+
+    fn arriving(&self) -> MutexGuard<'_, BTreeMap<VolumeId, Arrival>> {
+        self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps what has arrived, and what it was sent as, until it is to be on disk.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use master::Arrived;
 use model::instance::ExitStatus;
 use model::movement::Phase;
 use model::{Goal, Health, Presence, Rung, State, VolumeId};
@@ -200,6 +201,12 @@ pub struct Move {
     pub phase: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round: Option<u32>,
+    /// What has arrived at the target, of all volumes and rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Of the newest round.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
     /// Why it was abandoned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -404,7 +411,7 @@ impl Recovery {
 }
 
 impl Move {
-    pub(crate) fn of(state: &State, movement: &model::Move) -> Self {
+    pub(crate) fn of(state: &State, movement: &model::Move, arrived: Option<Arrived>) -> Self {
         let reason = match &movement.phase {
             Phase::Abandon { reason, .. } => Some(reason.to_string()),
             _ => None,
@@ -422,6 +429,8 @@ impl Move {
             to: node_name(state, movement.to),
             phase: movement.phase.to_string(),
             round: movement.phase.round(),
+            bytes: arrived.map(|arrived| arrived.bytes),
+            bytes_per_second: arrived.map(|arrived| arrived.bytes_per_second),
             reason,
             trouble: troubles.next(),
             began: movement.began.to_string(),

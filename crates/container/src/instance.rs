@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 
 use crate::cgroup::Cgroup;
 use crate::create::{joined, take_over};
-use crate::process::{Identity, ending};
+use crate::process::{self, Identity, ending};
 use crate::{Dir, Error, Exit, Spec, exit, sys};
 
 const SIGKILL: i32 = 9;
@@ -142,6 +142,12 @@ impl Instance {
                 source,
             }),
         }
+    }
+
+    /// Whether its init would notice a signal: the kernel keeps from the first process of a pid
+    /// namespace what it neither handles nor waits for. SIGKILL is no such signal.
+    pub fn hears(&self, signal: i32) -> bool {
+        process::handles(self.inner.init.pid, signal)
     }
 
     /// Asks it to end with `signal`; after `grace` every task is killed. A frozen instance is

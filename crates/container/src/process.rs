@@ -64,6 +64,23 @@ impl Identity {
     }
 }
 
+/// Whether a process has a handler for a signal, or blocks it, to read it in its own time. Where
+/// that cannot be seen, it may.
+pub fn handles(pid: i32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    handles_by(&status, signal).unwrap_or(true)
+}
+
+fn handles_by(status: &str, signal: i32) -> Option<bool> {
+    let bit = u32::try_from(signal).ok()?.checked_sub(1)?;
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    let both = mask("SigBlk:")? | mask("SigCgt:")?;
+    Some(both.checked_shr(bit)? & 1 == 1)
+}
+
 /// How the process behind `pidfd` ended, by whatever witness is left: our own wait, the
 /// zombie's `/proc` entry, or the kernel's memory of a reaped process.
 pub fn ending(pidfd: impl AsFd, pid: i32) -> How {
@@ -121,6 +138,14 @@ fn boot() -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signals_that_a_process_handles_or_waits_for_are_seen() {
+        let status = "SigPnd:\t0\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000001000\nSigCgt:\t0000000000004000\n";
+        let seen = [1, 2, 13, 15].map(|signal| handles_by(status, signal));
+        assert_eq!(seen, [Some(false), Some(true), Some(false), Some(true)]);
+        assert_eq!(handles_by("", 15), None);
+    }
 
     #[test]
     fn a_process_is_found_again_and_its_namesake_is_not() {

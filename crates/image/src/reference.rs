@@ -229,7 +229,9 @@ impl Registries {
     /// The places to ask for `reference`, in order. Empty when its host is the
     /// default one and neither a cluster registry nor a mirror is set.
     ///
-    /// A host that is named, and mapped by no mirror, is asked itself.
+    /// A host that is named, and mapped by no mirror, is asked itself; save that
+    /// loopback, at the port of the cluster's registry, is that registry: who pushed
+    /// from its machine calls it so.
     pub fn places(&self, reference: &Reference) -> Vec<Place> {
         let mut places = Vec::new();
         if reference.host == DEFAULT_HOST {
@@ -241,6 +243,11 @@ impl Registries {
         }
         match self.mirrors.get(&reference.host) {
             Some(mirror) => places.extend(self.at(mirror, reference)),
+            None if self.means_cluster(&reference.host) => places.extend(
+                self.cluster
+                    .iter()
+                    .flat_map(|cluster| self.at(cluster, reference)),
+            ),
             None if reference.host != DEFAULT_HOST => {
                 places.extend(self.at(&reference.host, reference))
             }
@@ -280,12 +287,7 @@ impl Registries {
         if registry.contains("://") {
             return registry.to_owned();
         }
-        let name = registry.split(':').next().unwrap_or(registry);
-        let loopback = name == "localhost"
-            || name
-                .parse::<std::net::Ipv4Addr>()
-                .is_ok_and(|ip| ip.is_loopback());
-        let scheme = if loopback || self.is_cluster(registry) {
+        let scheme = if is_loopback(registry) || self.is_cluster(registry) {
             "http"
         } else {
             "https"
@@ -297,6 +299,19 @@ impl Registries {
         let host = registry.trim_start_matches("http://").trim_end_matches('/');
         self.cluster.as_deref() == Some(host)
     }
+
+    fn means_cluster(&self, host: &str) -> bool {
+        let port = |registry: &str| registry.rsplit_once(':').map(|(_, port)| port.to_owned());
+        let cluster = self.cluster.as_deref().and_then(port);
+        is_loopback(host) && cluster.is_some() && port(host) == cluster
+    }
+}
+
+/// Whether a registry, as `host:port`, is on the machine that asks.
+fn is_loopback(registry: &str) -> bool {
+    let name = registry.split(':').next().unwrap_or(registry);
+    let address = name.parse::<std::net::Ipv4Addr>();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -406,6 +421,13 @@ mod tests {
         assert_eq!(
             places(&registries, "10.0.15.10:5000/web"),
             ["http://10.0.15.10:5000 web"]
+        );
+        for ours in ["127.0.0.1:5000/web", "localhost:5000/web"] {
+            assert_eq!(places(&registries, ours), ["http://10.0.15.10:5000 web"]);
+        }
+        assert_eq!(
+            places(&registries, "localhost:5001/web"),
+            ["http://localhost:5001 web"]
         );
         assert_eq!(places(&registries, "quay.io/a/b"), ["https://quay.io a/b"]);
         assert_eq!(

@@ -3,10 +3,11 @@
 use crate::cgroup;
 use crate::command::{inside, ip_batch, run};
 use crate::error::{Doing, Error, Refusal, Result};
+use crate::machine::LINK;
 use crate::options::Options;
 use crate::port;
 use crate::subnet::Subnet;
-use crate::switch::new_namespace;
+use crate::switch::{link_exists, new_namespace};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -34,6 +35,7 @@ pub(crate) fn all(options: &Options) -> Result<()> {
     paths(options)?;
     programs()?;
     kernel()?;
+    link()?;
     routes(options)?;
     ports(options)
 }
@@ -119,6 +121,14 @@ fn kernel() -> Result<()> {
 
 fn lacking(feature: &'static str, cure: &'static str) -> Result<()> {
     Err(Refusal::KernelFeature { feature, cure }.into())
+}
+
+/// Ours would be undone by now: this is another cluster's, or nobody's.
+fn link() -> Result<()> {
+    if link_exists(LINK)? {
+        return Err(Refusal::LinkTaken { link: LINK }.into());
+    }
+    Ok(())
 }
 
 fn routes(options: &Options) -> Result<()> {

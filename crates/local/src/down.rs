@@ -35,7 +35,7 @@ pub fn down(options: &Options, purge: bool) -> Result<Down> {
     let lock = if exists {
         Some(take_over(options, &mut done)?)
     } else {
-        None
+        state::lock_machine(&options.state_dir)?
     };
     sweep::sweep(options)?;
     if purge && exists {

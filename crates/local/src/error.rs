@@ -5,6 +5,7 @@
 
 use crate::options::Attribute;
 use crate::subnet::Subnet;
+use network::Holder;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -41,13 +42,10 @@ pub enum Refusal {
     NotOurs { path: PathBuf },
     #[error("another cluster is being started or stopped in {state_dir}")]
     Busy { state_dir: PathBuf },
-}
-
-/// The process behind a taken port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    pub pid: u32,
-    pub command: String,
+    #[error("a cluster with its state in {state_dir} runs on this machine (process {pid})")]
+    OtherCluster { state_dir: PathBuf, pid: u32 },
+    #[error("link {link} is there already")]
+    LinkTaken { link: &'static str },
 }
 
 fn by(holder: &Option<Holder>) -> String {
@@ -89,6 +87,12 @@ impl Refusal {
             Refusal::BelowRun { .. } => "choose a directory below /var".into(),
             Refusal::NotOurs { .. } => "name the right directory, or an empty one".into(),
             Refusal::Busy { .. } => "wait for it, then try again".into(),
+            Refusal::OtherCluster { state_dir, .. } => {
+                format!("`tandem down --state-dir {}` stops it", state_dir.display())
+            }
+            Refusal::LinkTaken { link } => format!(
+                "`tandem down` with the state directory of the cluster that left it, or `ip link delete {link}`"
+            ),
         }
     }
 }

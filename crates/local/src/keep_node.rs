@@ -4,7 +4,7 @@ use crate::backoff::Backoff;
 use crate::error::{Doing, Error, Result, chain};
 use crate::keep::{ended, listen, spawn, with_last};
 use crate::log::{Log, Voice};
-use crate::node_init::{BORN, GO, Plan, UP};
+use crate::node_init::{BORN, DOWN, GO, Plan, UP};
 use crate::switch::Switch;
 use crate::{cgroup, entry};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -13,26 +13,32 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::watch;
 
 /// A node is born within this time, or something is badly wrong with it.
 const BIRTH: Duration = Duration::from_secs(30);
 
-/// Never returns. `up` is told whenever the node comes or goes.
+/// Returns when the node has ended after it was told to go `down`. `up` is told whenever the
+/// node comes or goes.
 pub(crate) async fn keep_node(
     plan: Plan,
     switch: &Switch,
     log: Log,
     voice: Voice,
+    mut down: watch::Receiver<bool>,
     up: impl Fn(bool),
 ) {
     let mut backoff = Backoff::default();
     loop {
         let began = Instant::now();
-        let how = match live(&plan, switch, &log, &up).await {
+        let how = match live(&plan, switch, &log, &mut down, &up).await {
             Ok(how) => how,
             Err(error) => chain(&error),
         };
         up(false);
+        if *down.borrow() {
+            return;
+        }
         let pause = backoff.after(began.elapsed());
         voice.say(&format!(
             "{} ended ({}); starting it again in {} ms",
@@ -40,12 +46,21 @@ pub(crate) async fn keep_node(
             with_last(&how, &log),
             pause.as_millis()
         ));
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = down.wait_for(|down| *down) => return,
+        }
     }
 }
 
 /// One life of a node: from its birth to its end, and how it ended.
-async fn live(plan: &Plan, switch: &Switch, log: &Log, up: &impl Fn(bool)) -> Result<String> {
+async fn live(
+    plan: &Plan,
+    switch: &Switch,
+    log: &Log,
+    down: &mut watch::Receiver<bool>,
+    up: &impl Fn(bool),
+) -> Result<String> {
     let mut init = Init::spawn(plan, log)?;
     let line = serde_json::to_string(plan).map_err(|source| Error::Json {
         what: "a node's plan".into(),
@@ -59,13 +74,14 @@ async fn live(plan: &Plan, switch: &Switch, log: &Log, up: &impl Fn(bool)) -> Re
     up(true);
     // Its end of the pipe closes before the kernel begins to end the others in the
     // node. Those that a version 1 freezer holds would keep it from ever finishing.
-    let mut rest = String::new();
-    while init
-        .said
-        .read_line(&mut rest)
-        .await
-        .is_ok_and(|count| count > 0)
-    {}
+    let told = tokio::select! {
+        () = init.silence() => false,
+        told = down.wait_for(|down| *down) => told.is_ok(),
+    };
+    if told {
+        init.tell(DOWN, plan).await?;
+        init.silence().await;
+    }
     cgroup::thaw(&plan.group)?;
     Ok(ended(&mut init.child).await)
 }
@@ -110,6 +126,12 @@ impl Init {
             .write_all(format!("{line}\n").as_bytes())
             .await
             .doing(|| format!("tell {} what to do", plan.name))
+    }
+
+    /// Returns when it has nothing more to say.
+    async fn silence(&mut self) {
+        let mut rest = String::new();
+        while matches!(self.said.read_line(&mut rest).await, Ok(count) if count > 0) {}
     }
 
     async fn hear(&mut self, word: &str, plan: &Plan, log: &Log) -> Result<()> {

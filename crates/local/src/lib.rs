@@ -46,7 +46,7 @@ mod up;
 pub use control::{Member, Running};
 pub use down::{Down, down};
 pub use entry::reexec;
-pub use error::{Error, Holder, Refusal};
+pub use error::{Error, Refusal};
 pub use listing::listing;
 pub use options::{Attribute, Node, NotAnAttribute, Options, Ports, Program, Ready, Roles};
 pub use subnet::{NotASubnet, Subnet};

@@ -37,6 +37,9 @@ enum Change {
         path: String,
         former: String,
         ours: String,
+        /// Docker was there already, and did with the former value.
+        #[serde(default)]
+        beside_docker: bool,
     },
     Table {
         name: String,
@@ -136,6 +139,7 @@ impl Machine {
                 path: path.into(),
                 former,
                 ours: ours.into(),
+                beside_docker: !iptables_with_docker().is_empty(),
             })?;
             fs::write(path, ours).doing(|| format!("write {path}"))?;
         }
@@ -223,10 +227,18 @@ impl Change {
                 absent(&["link", "delete", "dev", name], &["Cannot find device"])
             }
             Change::Route { to } => route(*to, None),
-            Change::Sysctl { path, former, ours } => {
+            Change::Sysctl {
+                path,
+                former,
+                ours,
+                beside_docker,
+            } => {
                 // A value that somebody else has set since is not ours to replace.
                 let now = fs::read_to_string(path).doing(|| format!("read {path}"))?;
-                if now.trim() == ours {
+                // Docker switches forwarding on where it is off: one that has come since needs it.
+                let needed =
+                    path == FORWARD && !beside_docker && !iptables_with_docker().is_empty();
+                if now.trim() == ours && !needed {
                     fs::write(path, former).doing(|| format!("write {path}"))?;
                 }
                 Ok(())
@@ -313,6 +325,7 @@ mod tests {
                 path: FORWARD.into(),
                 former: "0".into(),
                 ours: "1".into(),
+                beside_docker: false,
             },
             Change::Rule {
                 program: "iptables-nft".into(),
@@ -328,6 +341,6 @@ mod tests {
             serde_json::from_str::<Record>(&text).unwrap().changes,
             changes
         );
-        assert!(text.contains(r#"{"kind":"sysctl","path":"/proc/sys/net/ipv4/ip_forward","former":"0","ours":"1"}"#), "{text}");
+        assert!(text.contains(r#"{"kind":"sysctl","path":"/proc/sys/net/ipv4/ip_forward","former":"0","ours":"1","beside_docker":false}"#), "{text}");
     }
 }

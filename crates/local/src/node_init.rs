@@ -4,6 +4,7 @@
 //! It reads its [`Plan`], gives itself mount, network, uts and ipc namespaces,
 //! says `born`, waits until the cable into the switch is plugged (`go`), sets its
 //! address, says `up`, and then keeps the agent running and reaps what is orphaned.
+//! Told `down`, it tells the agent by SIGPWR, and ends when that has ended.
 //!
 //! **Guarantees.** When it ends, the kernel ends everything in the node: shims,
 //! containers, mounts, devices. It ends when the supervisor does, whose end of
@@ -18,7 +19,9 @@ use crate::options::Program;
 use crate::subnet::Subnet;
 use crate::{cgroup, entry};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 use rustix::fs::CWD;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change,
@@ -26,10 +29,13 @@ use rustix::mount::{
 };
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicI32};
 use std::time::Instant;
 
 /// What a node is to be; one line of JSON on standard input.
@@ -46,6 +52,7 @@ pub(crate) struct Plan {
 pub(crate) const BORN: &str = "born";
 pub(crate) const GO: &str = "go";
 pub(crate) const UP: &str = "up";
+pub(crate) const DOWN: &str = "down";
 
 /// Resolver files below the machine's /run that a node's /etc/resolv.conf may
 /// point to, or that name the resolvers behind a local one.
@@ -83,9 +90,45 @@ pub(crate) fn main() -> Result<()> {
         format!("route add default via {}", plan.gateway),
     ])?;
     say(UP)?;
-    let group = plan.group.clone();
-    std::thread::spawn(move || end_with_the_supervisor(&group));
-    keep_agent(&plan)
+    let life = Arc::new(Life {
+        group: plan.group.clone(),
+        agent: AtomicI32::new(0),
+        goes_down: AtomicBool::new(false),
+    });
+    let told = life.clone();
+    std::thread::spawn(move || hear_the_supervisor(&told));
+    keep_agent(&plan, &life)
+}
+
+/// What the two threads of a node's init know together.
+#[derive(Debug)]
+struct Life {
+    group: PathBuf,
+    /// 0: none.
+    agent: AtomicI32,
+    goes_down: AtomicBool,
+}
+
+impl Life {
+    /// Without an agent there is nobody to stop anything.
+    fn go_down(&self) {
+        self.goes_down.store(true, SeqCst);
+        match self.agent.load(SeqCst) {
+            0 => self.end(),
+            agent => {
+                // It may just have ended, which the other thread sees.
+                let _ = kill(Pid::from_raw(agent), Signal::SIGPWR);
+            }
+        }
+    }
+
+    /// Takes the node with it. What a version 1 freezer holds cannot die, and must not run
+    /// again either: it is killed first and thawed then.
+    fn end(&self) -> ! {
+        let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+        let _ = cgroup::thaw(&self.group);
+        std::process::exit(0)
+    }
 }
 
 /// The mounts of a machine: its own /proc, /sys and /run, nothing shared with outside.
@@ -140,26 +183,35 @@ fn harmless() -> MountFlags {
     MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC
 }
 
-/// Blocks until the supervisor is gone, then takes the node with it. What a
-/// version 1 freezer holds cannot die, and must not run again either: it is
-/// killed first and thawed then.
-fn end_with_the_supervisor(group: &Path) {
-    let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
-    let everyone = nix::unistd::Pid::from_raw(-1);
-    let _ = nix::sys::signal::kill(everyone, nix::sys::signal::Signal::SIGKILL);
-    let _ = cgroup::thaw(group);
-    std::process::exit(0);
+/// Until the supervisor is gone, and the node with it.
+fn hear_the_supervisor(life: &Life) {
+    for line in std::io::stdin().lock().lines() {
+        match line {
+            Ok(word) if word == DOWN => life.go_down(),
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    life.end()
 }
 
 /// Starts the agent, and starts it again whenever it ends.
-fn keep_agent(plan: &Plan) -> Result<()> {
+fn keep_agent(plan: &Plan, life: &Life) -> Result<()> {
     let mut backoff = Backoff::default();
     loop {
         let began = Instant::now();
         let ended = match start_agent(plan) {
-            Ok(pid) => reap_until(pid)?,
+            Ok(pid) => {
+                life.agent.store(pid.cast_signed(), SeqCst);
+                let ended = reap_until(pid)?;
+                life.agent.store(0, SeqCst);
+                ended
+            }
             Err(error) => chain(&error),
         };
+        if life.goes_down.load(SeqCst) {
+            life.end();
+        }
         let pause = backoff.after(began.elapsed());
         // Not `eprintln`, which panics where the supervisor, our reader, was killed; the
         // other thread must come to its end then.

@@ -1,4 +1,7 @@
-//! The state directory: that it is ours, and who works with it at the moment.
+//! The state directory: that it is ours, and who works with it, and with the machine, at the moment.
+//!
+//! A machine has one cluster at a time, as the link, the table and the cgroup have one name each:
+//! whoever works with a state directory holds the machine's own lock as well.
 
 use crate::error::{Doing, Refusal, Result};
 use rustix::fs::{FlockOperation, flock};
@@ -11,12 +14,16 @@ use std::time::{Duration, Instant};
 /// Tells our directory from one that `--purge` must not touch.
 const MARKER: &str = "tandem-state";
 const LOCK: &str = "up.lock";
+/// The machine's: its holder's process and state directory, a line each.
+const MACHINE: &str = "/run/tandem-up.lock";
 
 /// The right to start, run or stop the cluster. The kernel gives it back when
 /// the process that holds it ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    /// None where there is no state directory, and only the machine is to be cleaned up.
+    _directory: Option<File>,
+    _machine: File,
 }
 
 /// Creates the directory if there is none; refuses one full of other things.
@@ -48,25 +55,62 @@ fn is_ours(directory: &Path) -> Result<bool> {
     Ok(entries.next().is_none() || directory.join(MARKER).exists())
 }
 
-/// Takes the lock, or says `None` when somebody else has it.
+/// Takes the lock, or says `None` when somebody else has it. Refuses when a cluster
+/// with another state directory has the machine.
 pub(crate) fn lock(directory: &Path) -> Result<Option<Lock>> {
-    let path = directory.join(LOCK);
+    let file = directory.join(LOCK);
+    let Some(own) = take(&file, &std::process::id().to_string())? else {
+        return Ok(None);
+    };
+    Ok(lock_machine(directory)?.map(|lock| Lock {
+        _directory: Some(own),
+        ..lock
+    }))
+}
+
+/// The machine alone, for a cluster whose state directory is gone.
+pub(crate) fn lock_machine(directory: &Path) -> Result<Option<Lock>> {
+    let machine = Path::new(MACHINE);
+    let note = format!("{}\n{}", std::process::id(), directory.display());
+    if let Some(file) = take(machine, &note)? {
+        return Ok(Some(Lock {
+            _directory: None,
+            _machine: file,
+        }));
+    }
+    let note = fs::read_to_string(machine).doing(|| format!("read {MACHINE}"))?;
+    let other = note
+        .split_once('\n')
+        .filter(|(_, state_dir)| Path::new(state_dir) != directory);
+    match other.and_then(|(pid, state_dir)| Some((pid.parse().ok()?, state_dir))) {
+        Some((pid, state_dir)) => Err(Refusal::OtherCluster {
+            state_dir: state_dir.into(),
+            pid,
+        }
+        .into()),
+        // The same cluster's supervisor is just ending, or the holder just writing its name.
+        None => Ok(None),
+    }
+}
+
+/// Locks a file and writes a note into it, or says `None` when somebody else has it.
+fn take(path: &Path, note: &str) -> Result<Option<File>> {
     let mut file = File::options()
         .create(true)
         .truncate(false)
         .read(true)
         .write(true)
         .mode(0o600)
-        .open(&path)
+        .open(path)
         .doing(|| format!("open {}", path.display()))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {
-            let mut note = || {
+            let mut write = || {
                 file.set_len(0)
-                    .and_then(|()| write!(file, "{}", std::process::id()))
+                    .and_then(|()| file.write_all(note.as_bytes()))
             };
-            note().doing(|| format!("write {}", path.display()))?;
-            Ok(Some(Lock { _file: file }))
+            write().doing(|| format!("write {}", path.display()))?;
+            Ok(Some(file))
         }
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error).doing(|| format!("lock {}", path.display())),

@@ -28,7 +28,7 @@ use crate::subnet::Subnet;
 use crate::sweep::sweep;
 use crate::switch::Switch;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -37,8 +37,11 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+/// For the nodes to stop what runs in them.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the loops tell the supervisor.
 enum Event {
@@ -64,6 +67,9 @@ struct Supervisor {
     answering: bool,
     /// Told once, when all is up.
     ready: Option<Box<dyn FnOnce()>>,
+    /// Told once, when the nodes are to stop what runs in them, and end.
+    down: watch::Sender<bool>,
+    master: Option<AbortHandle>,
     /// Those who wait for nodes that they asked for.
     waiting: Vec<(Vec<u8>, oneshot::Sender<Reply>)>,
 }
@@ -126,6 +132,8 @@ impl Supervisor {
             routed: None,
             answering: false,
             ready: Some(ready),
+            down: watch::Sender::new(false),
+            master: None,
             options,
             voice,
             switch,
@@ -158,7 +166,31 @@ impl Supervisor {
             }
         }
         supervisor.voice.say("stopping");
+        tokio::select! {
+            () = supervisor.stop_nodes() => {}
+            // Somebody has no patience for that.
+            _ = interrupt.recv() => {}
+        }
         Ok(())
+    }
+
+    /// As a machine is shut down: what runs is asked to end, and has some time for it. The master
+    /// goes first, or it would replace on one node what ends on another.
+    async fn stop_nodes(&mut self) {
+        if let Some(master) = self.master.take() {
+            master.abort();
+        }
+        self.down.send_replace(true);
+        let mut left: BTreeSet<&str> = self.nodes.values().map(|(node, _)| &*node.name).collect();
+        let ended = async {
+            while !left.is_empty()
+                && let Some(ended) = self.loops.join_next().await
+            {
+                // The master's loop was aborted, and has no name to tell.
+                left.remove(ended.unwrap_or_default().as_str());
+            }
+        };
+        let _ = tokio::time::timeout(STOP_PATIENCE, ended).await;
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -167,7 +199,7 @@ impl Supervisor {
         self.listen()?;
         let master_dir = self.options.master_dir();
         fs::create_dir_all(&master_dir).doing(|| format!("create {}", master_dir.display()))?;
-        self.keep("master", self.options.master(), "master")?;
+        self.master = Some(self.keep("master", self.options.master(), "master")?);
         let registries = registry::both(&self.options);
         for registry in registries {
             self.keep(
@@ -187,7 +219,12 @@ impl Supervisor {
         Ok(())
     }
 
-    fn keep(&mut self, name: &str, program: crate::options::Program, group: &str) -> Result<()> {
+    fn keep(
+        &mut self,
+        name: &str,
+        program: crate::options::Program,
+        group: &str,
+    ) -> Result<AbortHandle> {
         let log = Log::open(&self.options.log_dir, name)?;
         let role = Role {
             name: name.into(),
@@ -195,11 +232,10 @@ impl Supervisor {
             group: Path::new(&self.options.cgroup).join(group),
         };
         let (name, voice) = (name.to_string(), self.voice.clone());
-        self.loops.spawn(async move {
+        Ok(self.loops.spawn(async move {
             keep(role, log, voice).await;
             name
-        });
-        Ok(())
+        }))
     }
 
     fn add(&mut self, number: u8) -> Result<()> {
@@ -216,12 +252,12 @@ impl Supervisor {
         let log = Log::open(&self.options.log_dir, &node.name)?;
         let (switch, voice, events) =
             (self.switch.clone(), self.voice.clone(), self.events.clone());
-        let name = node.name.clone();
+        let (name, down) = (node.name.clone(), self.down.subscribe());
         self.loops.spawn(async move {
             let tell = move |up| {
                 let _ = events.send(Event::Node { number, up });
             };
-            keep_node(plan, &switch, log, voice, tell).await;
+            keep_node(plan, &switch, log, voice, down, tell).await;
             name
         });
         self.nodes.insert(number, (node, false));

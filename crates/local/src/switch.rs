@@ -80,7 +80,7 @@ fn mac(address: Ipv4Addr) -> String {
 }
 
 /// `/sys` shows the namespace of whoever mounted it; `/proc/net` that of the reader.
-fn link_exists(name: &str) -> Result<bool> {
+pub(crate) fn link_exists(name: &str) -> Result<bool> {
     let path = "/proc/thread-self/net/dev";
     let text = fs::read_to_string(path).doing(|| format!("read {path}"))?;
     Ok(text

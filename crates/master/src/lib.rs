@@ -12,6 +12,7 @@
 mod admission;
 mod leader;
 mod presence;
+mod progress;
 mod relay;
 mod session;
 mod sessions;
@@ -28,6 +29,8 @@ use protocol::trust::Authority;
 use store::{RedbLog, Store};
 use tokio::task::{JoinError, JoinSet};
 
+pub use progress::Arrived;
+use progress::Progress;
 pub use relay::{Answer, NoSession};
 use sessions::Sessions;
 
@@ -70,6 +73,7 @@ pub struct Master {
     store: Store,
     authority: Arc<Authority>,
     sessions: Arc<Sessions>,
+    progress: Arc<Progress>,
     epoch: Epoch,
 }
 
@@ -95,6 +99,7 @@ impl Master {
             .map_err(|source| Error::Listen { source })?;
         let master = Self {
             sessions: Arc::new(Sessions::new(store.now())),
+            progress: Arc::default(),
             authority: Arc::new(authority),
             store,
             epoch,
@@ -122,6 +127,11 @@ impl Master {
     /// The number of this leadership.
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// How much of a move has arrived; `None`: nothing yet.
+    pub fn arrived(&self, movement: &model::Move) -> Option<Arrived> {
+        self.progress.of(movement)
     }
 
     pub fn has_session(&self, node: NodeId) -> bool {

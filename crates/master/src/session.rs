@@ -107,6 +107,7 @@ async fn read(
             FromAgent::WholeAssignment => drop(outgoing.send(Outgoing::WholeAssignment)),
             FromAgent::WholeDirectory => drop(outgoing.send(Outgoing::WholeDirectory)),
             FromAgent::Answer { ask, part } => master.sessions.answer(node, ask, part),
+            FromAgent::Arriving(arriving) => master.progress.heard(arriving),
             FromAgent::Heartbeat | FromAgent::Hello(_) => {}
         }
     }

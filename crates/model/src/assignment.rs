@@ -1,6 +1,7 @@
 //! Everything one node should have.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ pub struct Assignment {
 }
 
 /// One instance as its node must know it. A node removes what its assignment does not name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assigned {
     pub app: AppId,
     pub slot: u32,
@@ -28,6 +29,21 @@ pub struct Assigned {
     pub spec: Arc<AppSpec>,
     pub placement: Placement,
     pub goal: Goal,
+}
+
+/// The spec is left out: app and version name it, and it is by far the longest part.
+impl Hash for Assigned {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Self {
+            app,
+            slot,
+            version,
+            spec: _,
+            placement,
+            goal,
+        } = self;
+        (app, slot, version, placement, goal).hash(hasher);
+    }
 }
 
 impl From<&Instance> for Assigned {

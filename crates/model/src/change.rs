@@ -196,6 +196,8 @@ pub enum Change {
 pub struct Touched {
     pub apps: BTreeSet<AppId>,
     pub instances: BTreeSet<InstanceId>,
+    /// Of the instances: those that [`Instance::is_unsettled`].
+    pub unsettled: BTreeSet<InstanceId>,
     pub nodes: BTreeSet<NodeId>,
     /// Nodes whose assignment changed.
     pub assignments: BTreeSet<NodeId>,
@@ -215,15 +217,24 @@ impl Touched {
     }
 
     pub fn extend(&mut self, other: Self) {
-        self.apps.extend(other.apps);
-        self.instances.extend(other.instances);
-        self.nodes.extend(other.nodes);
-        self.assignments.extend(other.assignments);
-        self.volumes.extend(other.volumes);
-        self.deployments.extend(other.deployments);
-        self.moves.extend(other.moves);
-        self.freed.extend(other.freed);
-        self.entries.extend(other.entries);
-        self.node_entries.extend(other.node_entries);
+        join(&mut self.apps, other.apps);
+        join(&mut self.instances, other.instances);
+        join(&mut self.unsettled, other.unsettled);
+        join(&mut self.nodes, other.nodes);
+        join(&mut self.assignments, other.assignments);
+        join(&mut self.volumes, other.volumes);
+        join(&mut self.deployments, other.deployments);
+        join(&mut self.moves, other.moves);
+        join(&mut self.freed, other.freed);
+        join(&mut self.entries, other.entries);
+        join(&mut self.node_entries, other.node_entries);
+    }
+}
+
+/// Takes the other set as it is where there is none yet.
+fn join<T: Ord>(mine: &mut BTreeSet<T>, other: BTreeSet<T>) {
+    match mine.is_empty() {
+        true => *mine = other,
+        false => mine.extend(other),
     }
 }

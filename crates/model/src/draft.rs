@@ -11,7 +11,7 @@ pub struct Draft {
     state: State,
     changes: Vec<Change>,
     touched: Touched,
-    /// Touched since [`Draft::take_fresh`] was last asked.
+    /// Touched since [`Draft::hear`] was last asked.
     fresh: Touched,
 }
 
@@ -39,17 +39,17 @@ impl Draft {
         &self.changes
     }
 
-    /// What was touched since this was last asked, so that a decider need not look at the
-    /// whole draft again.
-    pub fn take_fresh(&mut self) -> Touched {
+    /// Tells `listener` what was touched since this was last asked, so that a decider need not
+    /// look at the whole draft again.
+    pub fn hear(&mut self, listener: impl FnOnce(&Touched)) {
         let fresh = std::mem::take(&mut self.fresh);
-        self.touched.extend(fresh.clone());
-        fresh
+        listener(&fresh);
+        self.touched.extend(fresh);
     }
 
     /// Decides `change`.
     pub fn apply(&mut self, change: Change) {
-        self.fresh.extend(self.state.apply(&change));
+        self.state.apply_noting(&change, &mut self.fresh);
         self.changes.push(change);
     }
 

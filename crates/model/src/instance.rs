@@ -164,6 +164,11 @@ impl Instance {
         self.rung >= Rung::Ended
     }
 
+    /// Whether something may have to be done about it itself: it is over, or sick.
+    pub fn is_unsettled(&self) -> bool {
+        self.has_ended() || self.health == Health::Unhealthy
+    }
+
     /// Whether it may still be running as far as its claims are concerned: not seen ended, not
     /// replaced because its node fell silent, not sealed when its volumes were handed over.
     pub fn is_runnable(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,9 @@ pub struct Machine {
     pub attributes: BTreeMap<String, String>,
     /// Dynamic host ports, inclusive.
     pub ports: (u16, u16),
+    /// Where other agents ask for streams of volumes.
+    #[serde(default = "stream_port")]
+    pub stream_port: u16,
     /// Host paths, `privileged` and capabilities that this agent allows.
     pub allow: Vec<String>,
     /// Kernel boot id and start time of the node's pid 1: another one means that everything
@@ -59,6 +63,11 @@ pub struct Machine {
     pub boot: String,
     /// The agent's version.
     pub version: String,
+}
+
+/// Of agents that did not say.
+fn stream_port() -> u16 {
+    4434
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -77,7 +86,8 @@ pub enum Presence {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRecord {
     pub id: NodeId,
-    pub machine: Machine,
+    /// Shared: the record is copied with every transaction that places something here.
+    pub machine: Arc<Machine>,
     /// The node's own overlay address.
     pub overlay: Ipv4Addr,
     pub presence: Presence,

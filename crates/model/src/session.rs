@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::assignment::{Assignment, AssignmentDelta};
 use crate::directory::{Directory, DirectoryDelta};
-use crate::ids::{ClusterId, Epoch, Incarnation, InstanceId, NodeId};
+use crate::ids::{ClusterId, Epoch, Incarnation, InstanceId, NodeId, VolumeId};
 use crate::machine::Machine;
 use crate::sighting::Sighting;
+use crate::time::Millis;
+use crate::volume::Snapshot;
 
 /// The first word of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +71,8 @@ pub enum FromAgent {
     /// Sent every second when there is nothing else to say.
     Heartbeat,
     Sightings(Vec<Sighting>),
+    /// How far the volumes are that come in; never kept, for it is old in a second.
+    Arriving(Vec<Arriving>),
     WholeAssignment,
     WholeDirectory,
     /// Part of the answer to a [`FromMaster::Ask`] of that number.
@@ -76,6 +80,16 @@ pub enum FromAgent {
         ask: u64,
         part: Part,
     },
+}
+
+/// One snapshot on its way to the node that says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arriving {
+    pub volume: VolumeId,
+    pub snapshot: Snapshot,
+    /// So far.
+    pub bytes: u64,
+    pub took: Millis,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

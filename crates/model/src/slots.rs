@@ -39,18 +39,18 @@ impl<T: Clone> Slots<T> {
 
     /// Puts a record into `slot`, whether that slot exists yet or not.
     pub fn put(&mut self, slot: u32, record: T) {
-        while self.records.len() <= slot as usize {
-            let new = self.records.len() as u32;
+        while self.records.len() < slot as usize {
+            self.free.insert(self.records.len() as u32);
             self.records.push_back(None);
-            if new != slot {
-                self.free.insert(new);
-            }
         }
-        if self.records[slot as usize].is_none() {
+        let record = Some(Arc::new(record));
+        if self.records.len() == slot as usize {
+            self.live += 1;
+            self.records.push_back(record);
+        } else if self.records.set(slot as usize, record).is_none() {
             self.live += 1;
             self.free.remove(&slot);
         }
-        self.records.set(slot as usize, Some(Arc::new(record)));
     }
 
     pub fn get(&self, slot: u32) -> Option<&T> {

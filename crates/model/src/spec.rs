@@ -149,7 +149,7 @@ pub struct Tmpfs {
 }
 
 /// Resources that one instance asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Wanted {
     pub cpus: Quantity,
     pub mem: Mebibytes,
@@ -183,7 +183,9 @@ pub struct Port {
     pub published: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum HostPort {
     /// Not published on the node.
     None,
@@ -202,7 +204,9 @@ pub enum Protocol {
     Udp,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum Protocols {
     #[default]
     Tcp,
@@ -261,7 +265,7 @@ pub enum VolumeForm {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Constraint {
     /// `hostname`, `@hostname`, `@region`, `@zone` or an attribute's name.
     pub field: String,
@@ -270,7 +274,7 @@ pub struct Constraint {
     pub value: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Operator {
     Unique,
     Cluster,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::SocketAddrV4;
 
 use serde::{Deserialize, Serialize};
 
@@ -173,7 +173,7 @@ impl Snapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Source {
     pub node: NodeId,
-    pub address: Ipv4Addr,
+    pub address: SocketAddrV4,
 }
 
 /// What a node is to do with its copy of a volume. Orders of a move name it and the volume's

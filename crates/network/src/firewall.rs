@@ -62,7 +62,7 @@ impl Firewall {
                     tracing::warn!("Making the nftables tables anew: {fault}");
                     write(&ruleset::whole(&wanted)).await?;
                 }
-                before.published
+                before.open()
             }
             None => {
                 let before = read_published().await?;
@@ -70,7 +70,7 @@ impl Firewall {
                 before
             }
         };
-        let changed = changed(&before, &wanted.published);
+        let changed = changed(&before, &wanted.open());
         *taken = Some(wanted);
         if changed.is_empty() {
             return Ok(());

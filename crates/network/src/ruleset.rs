@@ -23,9 +23,23 @@ pub(crate) struct Rules {
     pub underlay: Subnet,
     /// Who may send us VXLAN.
     pub nodes: BTreeSet<Ipv4Addr>,
+    /// Ports of the instances that the directory places here.
     pub published: BTreeMap<Endpoint, (Ipv4Addr, u16)>,
     /// Port device and the one address that may be used there.
     pub bound: BTreeSet<(String, Ipv4Addr)>,
+}
+
+impl Rules {
+    /// The published ports that lead to what is plugged in. Before that somebody else may serve
+    /// there, and goes on with it.
+    pub fn open(&self) -> BTreeMap<Endpoint, (Ipv4Addr, u16)> {
+        let bound: BTreeSet<Ipv4Addr> = self.bound.iter().map(|(_, address)| *address).collect();
+        let published = self.published.iter();
+        published
+            .filter(|(_, (address, _))| bound.contains(address))
+            .map(|(endpoint, target)| (*endpoint, *target))
+            .collect()
+    }
 }
 
 /// Both tables, replacing whatever they were.
@@ -106,15 +120,13 @@ pub(crate) fn elements(rules: &Rules) -> String {
 }
 
 fn additions(rules: &Rules) -> String {
-    let published = rules
-        .published
-        .iter()
-        .map(|((protocol, port), (address, target))| {
-            format!(
-                "{} . {port} : {address} . {target}",
-                protocol_name(*protocol)
-            )
-        });
+    let open = rules.open();
+    let published = open.iter().map(|((protocol, port), (address, target))| {
+        format!(
+            "{} . {port} : {address} . {target}",
+            protocol_name(*protocol)
+        )
+    });
     let bound = rules
         .bound
         .iter()
@@ -160,7 +172,11 @@ mod tests {
                 ((Protocol::Udp, 53), (address(102), 5353)),
             ]
             .into(),
-            bound: [("tvo1".to_owned(), address(101))].into(),
+            bound: [
+                ("tvo1".to_owned(), address(101)),
+                ("tvo2".to_owned(), address(102)),
+            ]
+            .into(),
         }
     }
 
@@ -181,6 +197,7 @@ mod tests {
              }\n\
              add element bridge tandem bound {\n\
              \t\"tvo1\" . 02:54:0a:20:00:65 . 10.32.0.101,\n\
+             \t\"tvo2\" . 02:54:0a:20:00:66 . 10.32.0.102,\n\
              }\n"
         );
     }
@@ -194,6 +211,14 @@ mod tests {
             ..rules()
         };
         assert!(!elements(&empty).contains("add element"));
+    }
+
+    #[test]
+    fn a_port_opens_when_its_instance_is_plugged_in() {
+        let mut rules = rules();
+        rules.bound.retain(|(name, _)| name == "tvo1");
+        let open: Vec<Endpoint> = rules.open().into_keys().collect();
+        assert_eq!(open, [(Protocol::Tcp, 8080)]);
     }
 
     #[test]

@@ -313,6 +313,15 @@ fn volume_action(id: &VolumeId, assignment: &Assignment, observed: &Observed) ->
             matches!(&flight.action, Action::Create { instance } | Action::Thaw { instance }
                 if assignment.instances.get(instance).is_none_or(uses))
         }),
+        starting: assignment.instances.iter().any(|(instance, assigned)| {
+            let local = observed.instances.get(instance);
+            let stage = local.map(|local| &local.stage);
+            let begun = matches!(
+                stage,
+                Some(Stage::Running { .. } | Stage::Ended(_) | Stage::Removed(_))
+            );
+            assigned.goal == Goal::Run && uses(assigned) && !begun
+        }),
     };
     let act = |step| match step {
         volume::Step::Make { role, size } => Action::MakeVolume {

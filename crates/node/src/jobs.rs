@@ -10,7 +10,7 @@ use model::{Assignment, Snapshot};
 
 use crate::converge::is_sealed;
 use crate::observed::{Observed, Stage};
-use crate::volume;
+use crate::volume::{self, Giving};
 
 /// One port of this node that leads to an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,23 +39,31 @@ pub struct Offered<'a> {
     pub generation: Generation,
     pub snapshot: Snapshot,
     pub base: Option<Snapshot>,
+    /// It can be given now; else whoever asks waits.
+    pub ready: bool,
 }
 
-/// Every stream that the leader has ordered and that is ready to be given. Nothing else is
-/// given to anybody.
+/// Every stream that the leader has ordered and this node can give. Nothing else is given to anybody.
 pub fn offered<'a>(assignment: &'a Assignment, observed: &Observed) -> Vec<Offered<'a>> {
     let orders = assignment.volumes.iter();
     let offers = orders.filter_map(|(id, order)| {
-        let (VolumeOrder::Seed { to, .. } | VolumeOrder::Seal { to, .. }) = order else {
+        let (VolumeOrder::Seed {
+            to, snapshot, base, ..
+        }
+        | VolumeOrder::Seal {
+            to, snapshot, base, ..
+        }) = order
+        else {
             return None;
         };
-        let (snapshot, base) = volume::offered(order, observed.volumes.get(id)?)?;
-        Some(Offered {
+        let giving = volume::giving(order, observed.volumes.get(id)?);
+        (giving != Giving::Never).then(|| Offered {
             volume: id,
             to: *to,
             generation: order.generation(),
-            snapshot,
-            base,
+            snapshot: *snapshot,
+            base: *base,
+            ready: giving == Giving::Now,
         })
     });
     offers.collect()

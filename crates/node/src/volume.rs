@@ -16,8 +16,6 @@
 //! sealed it, or by `Promote` of the snapshot that landed or was kept, and a repeated order changes
 //! nothing. What is set aside becomes nothing else, and only `Clear` with its name destroys it.
 
-use std::collections::BTreeSet;
-
 use model::ids::{Generation, MoveId};
 use model::volume::{CopyRole, RoleFile, Source, VolumeOrder};
 use model::{Mebibytes, Snapshot};
@@ -73,6 +71,8 @@ pub struct Use {
     pub held: bool,
     /// Such a process is not frozen.
     pub awake: bool,
+    /// An instance is about to run with it.
+    pub starting: bool,
 }
 
 /// Why an order is not carried out.
@@ -112,7 +112,7 @@ pub fn judge(order: &VolumeOrder, local: &LocalVolume, by: Use) -> Verdict {
     match *order {
         VolumeOrder::Live { size, fresh, .. } => {
             let step = live(generation, size, fresh, local, by)?;
-            Ok(step.or_else(|| surplus(local)))
+            Ok(step.or_else(|| surplus(local, by)))
         }
         VolumeOrder::Remove { .. } => Ok(destroy(generation, local, by)),
         VolumeOrder::Seed {
@@ -181,8 +181,12 @@ fn destroy(generation: Generation, local: &LocalVolume, by: Use) -> Option<Step>
     }
 }
 
-/// Between moves only the newest snapshot is kept, as the base of the next.
-fn surplus(local: &LocalVolume) -> Option<Step> {
+/// Between moves only the newest snapshot is kept, as the base of the next. Nothing is deleted
+/// beside an app that is about to start.
+fn surplus(local: &LocalVolume, by: Use) -> Option<Step> {
+    if by.starting {
+        return None;
+    }
     let newest = local.snapshots.last()?;
     let oldest = local.snapshots.first().filter(|oldest| *oldest != newest);
     oldest.map(|oldest| Step::Drop(*oldest))
@@ -255,9 +259,10 @@ fn keep(generation: Generation, movement: MoveId, local: &LocalVolume, by: Use) 
             movement: Some(movement),
             last: local.snapshots.last().copied(),
         }))),
-        CopyRole::Kept if local.open && !by.held => Ok(Some(Step::Close)),
-        CopyRole::Kept => Ok(surplus(local)),
-        CopyRole::Landing => Ok(Some(keep_former(generation, file, local))),
+        CopyRole::Kept if by.held => Ok(None),
+        CopyRole::Kept if local.open => Ok(Some(Step::Close)),
+        CopyRole::Kept => Ok(surplus(local, by)),
+        CopyRole::Landing | CopyRole::Landed => Ok(Some(keep_former(generation, file, local))),
         role => Err(Refusal::OtherRole(role)),
     }
 }
@@ -360,7 +365,7 @@ fn promote(
     let file = local.file.ok_or(Refusal::NoCopy)?;
     match file.role {
         CopyRole::Live if file.generation == generation => {
-            Ok(live(generation, size, false, local, by)?.or_else(|| surplus(local)))
+            Ok(live(generation, size, false, local, by)?.or_else(|| surplus(local, by)))
         }
         CopyRole::Kept if local.open || by.held => Ok((!by.held).then_some(Step::Close)),
         // Only what landed or was kept, and only under a generation above the one of that.
@@ -380,18 +385,30 @@ fn promote(
     }
 }
 
-/// Snapshots that a target may ask this node for, with their bases: only what the newest order
-/// names, and of a sealed copy only when it is sealed.
-pub fn offered(order: &VolumeOrder, local: &LocalVolume) -> Option<(Snapshot, Option<Snapshot>)> {
+/// How far this node is with a stream that it is ordered to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Giving {
+    /// It cannot: what the stream builds on is not here.
+    Never,
+    /// The snapshot is still to be made, or its copy to be sealed.
+    Later,
+    Now,
+}
+
+/// Of the snapshot that the order names, with its base.
+pub fn giving(order: &VolumeOrder, local: &LocalVolume) -> Giving {
     let (snapshot, base, role) = match *order {
         VolumeOrder::Seed { snapshot, base, .. } => (snapshot, base, CopyRole::Live),
         VolumeOrder::Seal { snapshot, base, .. } => (snapshot, base, CopyRole::Sealed),
-        _ => return None,
+        _ => return Giving::Never,
     };
-    let file = local.file?;
-    let fits = file.role == role && file.generation == order.generation();
-    let both: BTreeSet<Snapshot> = base.into_iter().chain([snapshot]).collect();
-    (fits && both.is_subset(&local.snapshots)).then_some((snapshot, base))
+    let fits = |file: RoleFile| file.role == role && file.generation == order.generation();
+    let is_made = local.file.is_some_and(fits) && local.snapshots.contains(&snapshot);
+    match base.is_none_or(|base| local.snapshots.contains(&base)) {
+        false => Giving::Never,
+        true if is_made => Giving::Now,
+        true => Giving::Later,
+    }
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use model::ids::{AppId, DeploymentId, InstanceId, MoveId, NodeId, VolumeId};
-use model::machine::Resources;
 use model::movement::Phase;
 use model::time::Time;
-use model::{Action, App, AppSpec, Draft, Health, NodeRecord, State, Touched};
+use model::{Action, App, AppSpec, Draft, State, Touched};
 use scheduler::Wish;
 
+use crate::waiting::Waiting;
 use crate::{relocate, rollout, upkeep};
 
 /// What a step may spend: changes decided, and nodes examined for placements.
@@ -56,8 +56,8 @@ pub struct Agenda {
     apps: VecDeque<AppId>,
     queued: BTreeSet<AppId>,
     deadlines: BTreeSet<(Time, Subject)>,
-    /// Apps without room, with what one instance needs.
-    roomless: BTreeMap<AppId, Resources>,
+    /// Apps without room.
+    pub(crate) waiting: Waiting,
     /// Apps that wait for a claim that another instance or app holds.
     hindered: BTreeSet<AppId>,
     wishes: BTreeMap<AppId, Wish>,
@@ -92,7 +92,7 @@ pub fn step(agenda: &mut Agenda, draft: &mut Draft, budget: Budget) -> More {
     agenda.examined = 0;
     agenda.ring(draft.now());
     loop {
-        agenda.touch(&draft.take_fresh());
+        draft.hear(|fresh| agenda.touch(fresh));
         let left = budget
             .changes
             .saturating_sub(draft.changes().len() - before);
@@ -170,8 +170,7 @@ impl Agenda {
             deployments: state.deployments().map(|d| d.id).collect(),
             ..Self::default()
         };
-        let unsettled = state.instances();
-        let unsettled = unsettled.filter(|i| i.has_ended() || i.health == Health::Unhealthy);
+        let unsettled = state.instances().filter(|i| i.is_unsettled());
         agenda.instances.extend(unsettled.map(|i| i.id));
         for app in state.apps() {
             agenda.queue(app.id.clone());
@@ -181,7 +180,7 @@ impl Agenda {
 
     /// What changed has its turn.
     pub fn touch(&mut self, touched: &Touched) {
-        self.instances.extend(&touched.instances);
+        self.instances.extend(&touched.unsettled);
         self.nodes.extend(&touched.freed);
         self.volumes.extend(touched.volumes.iter().cloned());
         self.moves.extend(&touched.moves);
@@ -223,33 +222,14 @@ impl Agenda {
         self.rested.get(app).copied()
     }
 
-    /// The app waits until a node has room for `needs`.
-    pub(crate) fn wait_for_room(&mut self, app: AppId, needs: Resources) {
-        self.roomless.insert(app, needs);
-    }
-
     /// The app waits until some claim is free.
     pub(crate) fn wait_for_claim(&mut self, app: AppId) {
         self.hindered.insert(app);
     }
 
     pub(crate) fn wait_no_more(&mut self, app: &AppId) {
-        self.roomless.remove(app);
+        self.waiting.leave(app);
         self.hindered.remove(app);
-    }
-
-    /// Queues the apps that wait and that this node could serve now.
-    pub(crate) fn room_on(&mut self, node: &NodeRecord) {
-        let free = node.free();
-        let fits = |needs: &Resources| {
-            free.cpus >= needs.cpus && free.mem >= needs.mem && free.disk >= needs.disk
-        };
-        let served = self.roomless.iter().filter(|(_, needs)| fits(needs));
-        let mut served: Vec<AppId> = served.map(|(app, _)| app.clone()).collect();
-        served.retain(|_| node.accepts());
-        for app in served {
-            self.queue(app);
-        }
     }
 
     pub(crate) fn claims_freed(&mut self) {
@@ -307,8 +287,10 @@ impl Agenda {
         if let Some(id) = self.deployments.pop_first() {
             return Some(Turn::Deployment(id));
         }
-        let app = self.apps.pop_front()?;
-        self.queued.remove(&app);
-        Some(Turn::App(app))
+        if let Some(app) = self.apps.pop_front() {
+            self.queued.remove(&app);
+            return Some(Turn::App(app));
+        }
+        self.waiting.next().map(Turn::App)
     }
 }

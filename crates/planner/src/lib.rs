@@ -16,3 +16,4 @@ pub mod session;
 mod start;
 mod stop;
 mod upkeep;
+mod waiting;

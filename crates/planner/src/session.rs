@@ -253,7 +253,7 @@ fn see_node(state: &State, node: NodeId, stamp: Stamp, level: &NodeLevel) -> Opt
     let known = state.node(node)?;
     let same_name = level.machine.name == known.machine.name;
     let other_room = level.room.is_some() && level.room != known.room;
-    let news = level.machine != known.machine || other_room;
+    let news = level.machine != *known.machine || other_room;
     (stamp > known.sighted && same_name && news).then(|| Change::NodeSeen {
         node,
         sighted: stamp,

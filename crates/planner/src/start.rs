@@ -2,7 +2,6 @@
 
 use model::ids::AppId;
 use model::instance::Goal;
-use model::machine::Resources;
 use model::state::Delay;
 use model::{App, Change, Draft, Health, Instance, Placement, Rung, State};
 use scheduler::{NoRoom, Tally, Wish, place};
@@ -29,18 +28,21 @@ pub(crate) fn start(agenda: &mut Agenda, draft: &mut Draft, id: &AppId, count: u
     let Some(wish) = agenda.wish(id, &app.spec) else {
         return;
     };
+    if agenda.waiting.lines_up(&wish) {
+        return;
+    }
     // One that was being removed when the app named it is gone by now, and is made anew.
     request::take_volumes(draft, id, &wish.spec);
     let Some(app) = draft.state().app(id) else {
         return;
     };
     let mut tally = Tally::of(draft.state(), &wish);
-    let mut slot = first_slot(app);
+    let (at, mut slot) = (app.slot, first_slot(app));
     let mut placed = 0;
     while placed < count.min(room).min(TURN) {
         match place(draft.state(), &wish, &mut tally) {
             Ok(placement) => {
-                slot = launch(draft, &wish, placement, slot) + 1;
+                slot = launch(draft, &wish, at, placement, slot) + 1;
                 placed += 1;
             }
             Err(why) => {
@@ -67,26 +69,19 @@ pub(crate) fn start(agenda: &mut Agenda, draft: &mut Draft, id: &AppId, count: u
 }
 
 fn wait(agenda: &mut Agenda, wish: &Wish, why: &NoRoom) {
-    let wanted = &wish.spec.resources;
     match why {
-        NoRoom::NoNode => agenda.wait_for_room(
-            wish.app.clone(),
-            Resources {
-                cpus: wanted.cpus,
-                mem: wanted.mem,
-                disk: wanted.disk,
-            },
-        ),
+        NoRoom::NoNode => agenda.waiting.turned_away(wish),
         NoRoom::Hindered(_) | NoRoom::NoAddress => agenda.wait_for_claim(wish.app.clone()),
     }
 }
 
-/// Places one instance, in the first free slot from `slot` on, and gives that slot.
-fn launch(draft: &mut Draft, wish: &Wish, placement: Placement, slot: u32) -> u32 {
+/// Places one instance of the app kept `at`, in its first free slot from `slot` on, and gives
+/// that slot.
+fn launch(draft: &mut Draft, wish: &Wish, at: u32, placement: Placement, slot: u32) -> u32 {
     settle_volumes(draft, wish, &placement);
     let id = draft.next_instance();
     let state = draft.state();
-    let Some(app) = state.app(&wish.app) else {
+    let Some(app) = state.app_in_slot(at) else {
         return slot;
     };
     let slot = free_slot(state, app, slot);

@@ -223,7 +223,7 @@ pub(crate) fn watch_node(agenda: &mut Agenda, draft: &mut Draft, id: NodeId, roo
     let Some(node) = draft.state().node(id) else {
         return;
     };
-    agenda.room_on(node);
+    agenda.waiting.room_on(node);
     if node.draining {
         let apps = node.instances.iter();
         let apps = apps.filter_map(|instance| draft.state().instance(*instance));

@@ -2,8 +2,8 @@
 //! certificates that they have from the cluster.
 //!
 //! ```text
-//! asker ── Request ──▶ giver ── Given ──▶ chunks ──▶ empty chunk ──▶ what was sent
-//!                            └─ Denied(why)
+//! asker ── Request ──▶ giver ─▶ Wait… ─▶ Given ─▶ chunks ─▶ empty chunk ─▶ what was sent
+//!                                    └─ Denied(why)
 //! ```
 //! What a stream holds, and who may have it, is the agents' business.
 
@@ -29,11 +29,9 @@ use crate::identity::Identity;
 use crate::server::Peer;
 use crate::trust;
 
-/// Where every agent listens for others.
-pub const PORT: u16 = 4434;
 /// For everything up to the request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The giver may still be making what is asked for, or looking for what changed in it.
+/// The giver may be looking for what changed.
 const SILENCE: Duration = Duration::from_secs(120);
 /// Bytes.
 const CHUNK: usize = 256 << 10;
@@ -49,11 +47,15 @@ pub struct Request {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
+    /// It is still being made.
+    Wait,
     Given,
     Denied(String),
 }
 
 /// Asks the agent of node `name` at `address` for a stream.
+///
+/// Waits as long as the giver says so.
 ///
 /// # Errors
 /// Another node answers there, or it denies: [`Error::Denied`] has its reason.
@@ -67,18 +69,20 @@ pub async fn ask(
         .await
         .map_err(|_| Error::Slow)??;
     channel.send(request).await?;
-    let answer = timeout(SILENCE, channel.receive())
-        .await
-        .map_err(|_| Error::Slow)??;
-    match answer {
-        Answer::Given => Ok(Incoming {
-            channel,
-            chunk: Bytes::new(),
-            ended: false,
-            silence: Box::pin(sleep(SILENCE)),
-        }),
-        Answer::Denied(why) => Err(Error::Denied(why)),
+    loop {
+        let answer = timeout(SILENCE, channel.receive()).await;
+        match answer.map_err(|_| Error::Slow)?? {
+            Answer::Wait => {}
+            Answer::Given => break,
+            Answer::Denied(why) => return Err(Error::Denied(why)),
+        }
     }
+    Ok(Incoming {
+        channel,
+        chunk: Bytes::new(),
+        ended: false,
+        silence: Box::pin(sleep(SILENCE)),
+    })
 }
 
 async fn dial(address: SocketAddr, name: &str, identity: &Identity) -> Result<Channel, Error> {
@@ -215,6 +219,11 @@ pub struct Asked {
 impl Asked {
     pub async fn deny(mut self, why: String) -> Result<(), Error> {
         self.channel.send(&Answer::Denied(why)).await
+    }
+
+    /// Tells the asker that what it asked for is not made yet.
+    pub async fn wait(&mut self) -> Result<(), Error> {
+        self.channel.send(&Answer::Wait).await
     }
 
     pub async fn grant(mut self) -> Result<Outgoing, Error> {

@@ -4,7 +4,7 @@
 use model::ids::NodeId;
 use model::instance::Rung;
 use model::spec::{HostPort, Network, Port, Protocol};
-use model::{AppSpec, NodeRecord, Presence, State};
+use model::{App, AppSpec, NodeRecord, Presence, State};
 
 use crate::reason::{Hindrance, Reason};
 use crate::tally::Tally;
@@ -12,6 +12,24 @@ use crate::wish::{Rule, Test, Wish, allows};
 
 /// Whether an instance of the app could be placed on the node now.
 pub(crate) fn fits(state: &State, wish: &Wish, tally: &Tally, node: &NodeRecord) -> bool {
+    has_room(wish, node)
+        && satisfies_all(wish, tally, node)
+        && elsewhere(state, wish, node.id).is_none()
+        && taken_port(state, wish, node).is_none()
+        && dynamic_ports_left(state, wish, node)
+}
+
+/// Whether the node has what does not depend on where other instances of the app are, ports
+/// aside: whether it is worth another try for an app that found no room.
+pub fn suits(wish: &Wish, node: &NodeRecord) -> bool {
+    // Asked only of rules that do not count, which look at no tally.
+    let nothing = Tally::default();
+    let rules = wish.rules.iter().enumerate();
+    let mut rules = rules.filter(|(_, rule)| !rule.counts());
+    has_room(wish, node) && rules.all(|(n, rule)| satisfies(wish, &nothing, n, rule, node))
+}
+
+fn has_room(wish: &Wish, node: &NodeRecord) -> bool {
     let (free, wanted) = (node.free(), &wish.spec.resources);
     node.accepts()
         && free.cpus >= wanted.cpus
@@ -19,14 +37,11 @@ pub(crate) fn fits(state: &State, wish: &Wish, tally: &Tally, node: &NodeRecord)
         && free.disk >= wanted.disk
         && wanted.gpus == 0
         && missing_permission(wish, node).is_none()
-        && wish
-            .rules
-            .iter()
-            .enumerate()
-            .all(|(n, rule)| satisfies(wish, tally, n, rule, node))
-        && elsewhere(state, wish, node.id).is_none()
-        && taken_port(state, wish, node).is_none()
-        && dynamic_ports_left(state, wish, node)
+}
+
+fn satisfies_all(wish: &Wish, tally: &Tally, node: &NodeRecord) -> bool {
+    let mut rules = wish.rules.iter().enumerate();
+    rules.all(|(n, rule)| satisfies(wish, tally, n, rule, node))
 }
 
 /// Everything that keeps the node from taking an instance of the app.
@@ -94,6 +109,11 @@ pub(crate) fn reasons(state: &State, wish: &Wish, tally: &Tally, node: &NodeReco
 
 /// What keeps the app from every node alike.
 pub fn hindrance(state: &State, wish: &Wish) -> Option<Hindrance> {
+    held(state, wish).or_else(|| leaving(state, state.app(&wish.app)?))
+}
+
+/// A claim of the app that something else holds.
+pub(crate) fn held(state: &State, wish: &Wish) -> Option<Hindrance> {
     let mut home: Option<(&model::Volume, NodeId)> = None;
     for (id, _) in wish.spec.volumes() {
         let Some(volume) = state.volume(id) else {
@@ -134,13 +154,12 @@ pub fn hindrance(state: &State, wish: &Wish) -> Option<Hindrance> {
             });
         }
     }
-    leaving(state, wish).map(|instance| Hindrance::Leaving { instance })
+    None
 }
 
 /// An instance of the app's former life, removed and put again, that has not ended yet.
-fn leaving(state: &State, wish: &Wish) -> Option<model::InstanceId> {
+pub(crate) fn leaving(state: &State, app: &App) -> Option<Hindrance> {
     use model::{Goal, StopCause};
-    let app = state.app(&wish.app)?;
     let counters = &app.counters;
     if counters.living() == counters.active {
         return None;
@@ -155,7 +174,9 @@ fn leaving(state: &State, wish: &Wish) -> Option<model::InstanceId> {
         );
         removed && instance.rung < Rung::Ended
     })?;
-    Some(leaving.id)
+    Some(Hindrance::Leaving {
+        instance: leaving.id,
+    })
 }
 
 /// The node that the app's volumes are on, if any has a home yet.
@@ -201,14 +222,13 @@ fn satisfies(wish: &Wish, tally: &Tally, n: usize, rule: &Rule, node: &NodeRecor
 fn may_join_group(wish: &Wish, tally: &Tally, n: usize, value: &str, groups: Option<u32>) -> bool {
     let mine = tally.on(n, value);
     let Some(groups) = groups else {
-        return mine == 0 || tally.groups(n).min().is_none_or(|least| mine <= least);
+        return mine == 0 || tally.least(n).is_none_or(|least| mine <= least);
     };
-    if mine == 0 && tally.groups(n).count() >= groups as usize {
+    if mine == 0 && tally.group_count(n) >= groups as usize {
         return false;
     }
     let (share, rest) = (wish.spec.instances / groups, wish.spec.instances % groups);
-    let above = tally.groups(n).filter(|count| *count > share).count();
-    mine < share || (mine == share && above < rest as usize)
+    mine < share || (mine == share && tally.larger(n, share) < rest)
 }
 
 /// Equality of texts, or of numbers to three digits.

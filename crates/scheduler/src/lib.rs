@@ -13,7 +13,7 @@ mod tally;
 mod wish;
 
 pub use explain::{Verdict, Why, explain};
-pub use fit::hindrance;
+pub use fit::{hindrance, suits};
 pub use place::{NoRoom, place};
 pub use reason::{Hindrance, Kind, Reason};
 pub use relocate::{destination, home_is_refused, place_heir, refusals};

@@ -115,6 +115,11 @@ impl Wish {
         &self.permissions
     }
 
+    /// Whether constraints count where the app's own instances are.
+    pub fn counts(&self) -> bool {
+        self.rules.iter().any(Rule::counts)
+    }
+
     /// Whether the node's agent allows this permission.
     pub fn is_allowed(&self, permission: &str, node: &NodeRecord) -> bool {
         allows(&node.machine.allow, permission)

@@ -35,6 +35,7 @@ fn machine(n: u8, attributes: &[(&str, &str)]) -> Machine {
             .map(|(k, v)| ((*k).into(), (*v).into()))
             .collect(),
         ports: (31000, 31003),
+        stream_port: 4434,
         allow: Vec::new(),
         boot: String::new(),
         version: String::new(),

@@ -357,6 +357,7 @@ pub fn paper_machine(name: &str, n: usize) -> Machine {
         },
         attributes: Default::default(),
         ports: (31_000, 32_000),
+        stream_port: 4434,
         allow: Vec::new(),
         boot: String::new(),
         version: "paper".into(),

@@ -104,9 +104,15 @@ impl Driver for Btrfs {
         let place = self.of(volume)?;
         disk::private_directory(&place.dir)?;
         if place.live().exists() {
-            return subvolume::set_limit(&place.dir, &place.live(), size);
+            return subvolume::set_limit(&place.live(), Some(size));
         }
-        place.make_live(size, subvolume::create)
+        // A live copy is seen only with its limit.
+        let making = place.making();
+        subvolume::delete(&making)?;
+        subvolume::create(&making)?;
+        subvolume::set_limit(&making, Some(size))?;
+        fs::rename(&making, place.live()).doing(|| format!("rename {}", making.display()))?;
+        disk::sync_filesystem(&place.dir)
     }
 
     fn open(&self, volume: &VolumeId) -> Result<PathBuf> {
@@ -115,8 +121,8 @@ impl Driver for Btrfs {
     }
 
     fn set_limit(&self, volume: &VolumeId, size: u64) -> Result<()> {
-        let (place, live) = self.live(volume)?;
-        subvolume::set_limit(&place.dir, &live, size)
+        let (_, live) = self.live(volume)?;
+        subvolume::set_limit(&live, Some(size))
     }
 
     fn usage(&self, volume: &VolumeId) -> Result<Usage> {
@@ -223,6 +229,13 @@ impl Driver for Btrfs {
             .join(format!("{snapshot}.{attempt}"));
         // The number is this agent's; an earlier one may have left its own.
         discard(&dir)?;
+        // What is received begins as a copy of one of these, and may pass their limit on its way.
+        for name in snapshot_names(&place.dir.join("snapshots"))? {
+            let base = place.snapshot(&name);
+            if base.exists() {
+                subvolume::set_limit(&base, None)?;
+            }
+        }
         Ok(Box::new(Landing::start(place, snapshot, dir)?))
     }
 
@@ -237,9 +250,12 @@ impl Driver for Btrfs {
                     snapshot: snapshot.clone(),
                 });
             }
-            return subvolume::set_limit(&place.dir, &live, size);
+            return subvolume::set_limit(&live, Some(size));
         }
-        place.make_live(size, |making| subvolume::snapshot(&source, making, false))
+        // A snapshot inherits its source's limit, so that a live copy is never seen without one.
+        subvolume::set_limit(&source, Some(size))?;
+        subvolume::snapshot(&source, &live, false)?;
+        subvolume::set_limit(&source, None)
     }
 
     fn retire(&self, volume: &VolumeId) -> Result<()> {
@@ -369,17 +385,6 @@ impl Place {
                 volume: self.volume.clone(),
                 snapshot: name.clone(),
             })
-    }
-
-    /// A live copy is seen only with its limit: limits are not inherited, and a crash in between
-    /// would leave it without one.
-    fn make_live(&self, size: u64, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let making = self.making();
-        subvolume::delete(&making)?;
-        make(&making)?;
-        subvolume::set_limit(&self.dir, &making, size)?;
-        fs::rename(&making, self.live()).doing(|| format!("rename {}", making.display()))?;
-        disk::sync_filesystem(&self.dir)
     }
 
     /// A snapshot holds an empty directory where a nested subvolume was: what is in that would

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -16,14 +17,14 @@ pub fn create(path: &Path) -> Result<()> {
     tool::btrfs(&format!("make subvolume {}", path.display()), &arguments).map(drop)
 }
 
+/// On disk when this returns. A snapshot inherits its source's limit.
 pub fn snapshot(source: &Path, target: &Path, read_only: bool) -> Result<()> {
-    let mut arguments: Vec<&OsStr> = vec!["subvolume".as_ref(), "snapshot".as_ref()];
-    if read_only {
-        arguments.push("-r".as_ref());
-    }
-    arguments.extend([source.as_os_str(), target.as_os_str()]);
-    let action = format!("snapshot {} as {}", source.display(), target.display());
-    tool::btrfs(&action, &arguments).map(drop)
+    let make = || {
+        let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+        let directory = File::open(target.parent().unwrap_or(Path::new("/")))?;
+        sys::snapshot(&File::open(source)?, &directory, name, read_only)
+    };
+    make().doing(|| format!("snapshot {} as {}", source.display(), target.display()))
 }
 
 /// With those that programs made inside it. One that is not there is no error; on disk with the
@@ -74,13 +75,17 @@ fn inside(path: &Path) -> Result<Vec<PathBuf>> {
 
 /// Those directly in it, from the filesystem's top.
 pub fn nested(path: &Path) -> Result<Vec<String>> {
+    let action = format!("list the subvolumes in {}", path.display());
+    let any = File::open(path).and_then(|file| sys::has_nested(&file));
+    if !any.doing(|| action.clone())? {
+        return Ok(Vec::new());
+    }
     let arguments = [
         "subvolume".as_ref(),
         "list".as_ref(),
         "-o".as_ref(),
         path.as_os_str(),
     ];
-    let action = format!("list the subvolumes in {}", path.display());
     let listing = tool::btrfs(&action, &arguments)?;
     Ok(listing
         .lines()
@@ -95,22 +100,17 @@ pub fn info(path: &Path) -> Result<Subvolume> {
         .doing(|| format!("look at subvolume {}", path.display()))
 }
 
-/// `pool` is any directory of the same filesystem.
-pub fn set_limit(pool: &Path, path: &Path, size: u64) -> Result<()> {
-    let group = format!("0/{}", info(path)?.id);
-    let size = size.to_string();
-    let arguments: [&OsStr; 5] = [
-        "qgroup".as_ref(),
-        "limit".as_ref(),
-        size.as_ref(),
-        group.as_ref(),
-        pool.as_os_str(),
-    ];
-    tool::btrfs(
-        &format!("limit {} to {size} bytes", path.display()),
-        &arguments,
-    )
-    .map(drop)
+/// In bytes; `None`: not at all. On disk with the filesystem's next commit.
+pub fn set_limit(path: &Path, size: Option<u64>) -> Result<()> {
+    let set = || {
+        let file = File::open(path)?;
+        let id = sys::subvolume(&file)?.id;
+        sys::set_limit(&file, id, size)
+    };
+    set().doing(|| match size {
+        Some(size) => format!("limit {} to {size} bytes", path.display()),
+        None => format!("lift the limit of {}", path.display()),
+    })
 }
 
 /// What the subvolume refers to, and what of it is nobody else's.

@@ -2,9 +2,11 @@
 //! Nothing here decides anything.
 #![allow(unsafe_code)]
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 
 use nix::libc;
 
@@ -17,10 +19,23 @@ const BTRFS_MAGIC: libc::c_ulong = 0x94;
 const fn ioc_read(number: libc::c_ulong, size: usize) -> libc::c_ulong {
     (2 << 30) | ((size as libc::c_ulong) << 16) | (BTRFS_MAGIC << 8) | number
 }
+const fn ioc_write(number: libc::c_ulong, size: usize) -> libc::c_ulong {
+    (1 << 30) | ((size as libc::c_ulong) << 16) | (BTRFS_MAGIC << 8) | number
+}
+const fn ioc_both(number: libc::c_ulong, size: usize) -> libc::c_ulong {
+    ioc_read(number, size) | ioc_write(number, size)
+}
+const BTRFS_IOC_SNAP_CREATE_V2: libc::c_ulong = ioc_write(23, size_of::<RawSnapshot>());
+const BTRFS_IOC_QGROUP_LIMIT: libc::c_ulong = ioc_read(43, size_of::<RawLimit>());
 const BTRFS_IOC_FS_INFO: libc::c_ulong = ioc_read(31, size_of::<RawFilesystem>());
 const BTRFS_IOC_GET_SUBVOL_INFO: libc::c_ulong = ioc_read(60, size_of::<RawSubvolume>());
+const BTRFS_IOC_GET_SUBVOL_ROOTREF: libc::c_ulong = ioc_both(61, size_of::<RawChildren>());
 /// Of a subvolume's flags: read-only.
 const SUBVOLUME_READ_ONLY: u64 = 1;
+/// Of a snapshot's making: read-only.
+const SNAPSHOT_READ_ONLY: u64 = 2;
+/// Of a limit: the bytes that a subvolume refers to.
+const LIMIT_REFERRED: u64 = 1;
 
 /// `struct loop_info64`
 #[repr(C)]
@@ -107,6 +122,36 @@ struct RawSubvolume {
     sent_at: RawTime,
     received_at: RawTime,
     reserved: [u64; 8],
+}
+
+/// `struct btrfs_ioctl_vol_args_v2`
+#[repr(C)]
+struct RawSnapshot {
+    source: i64,
+    transaction: u64,
+    flags: u64,
+    unused: [u64; 4],
+    name: [u8; 4040],
+}
+
+/// `struct btrfs_ioctl_qgroup_limit_args`
+#[repr(C)]
+struct RawLimit {
+    group: u64,
+    flags: u64,
+    referred: u64,
+    exclusive: u64,
+    reserved_referred: u64,
+    reserved_exclusive: u64,
+}
+
+/// `struct btrfs_ioctl_get_subvol_rootref_args`
+#[repr(C)]
+struct RawChildren {
+    least: u64,
+    children: [[u64; 2]; 255],
+    count: u8,
+    align: [u8; 7],
 }
 
 /// What btrfs says of a subvolume. An all-zero uuid means none.
@@ -220,6 +265,70 @@ pub fn subvolume(file: &File) -> io::Result<Subvolume> {
     })
 }
 
+/// Makes the snapshot `name` of subvolume `source` in `directory`; on disk when this returns, with
+/// the source's limit.
+pub fn snapshot(source: &File, directory: &File, name: &OsStr, read_only: bool) -> io::Result<()> {
+    let mut raw = RawSnapshot {
+        source: source.as_raw_fd().into(),
+        transaction: 0,
+        flags: if read_only { SNAPSHOT_READ_ONLY } else { 0 },
+        unused: [0; 4],
+        name: [0; 4040],
+    };
+    let name = name.as_bytes();
+    // The name ends with a zero, which must have its place too.
+    if name.len() > 255 {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    }
+    raw.name[..name.len()].copy_from_slice(name);
+    // SAFETY: `raw` is a whole `struct btrfs_ioctl_vol_args_v2`; without flags for it, the kernel
+    // follows no pointer in it.
+    check(unsafe {
+        libc::ioctl(
+            directory.as_raw_fd(),
+            BTRFS_IOC_SNAP_CREATE_V2,
+            &raw mut raw,
+        )
+    })?;
+    Ok(())
+}
+
+/// Limits what subvolume number `id` may refer to, in bytes; `None`: not at all. On disk with the
+/// filesystem's next commit. `file` is anything on the filesystem.
+pub fn set_limit(file: &File, id: u64, size: Option<u64>) -> io::Result<()> {
+    let mut raw = RawLimit {
+        group: id,
+        flags: LIMIT_REFERRED,
+        // The kernel takes the greatest number for none.
+        referred: size.unwrap_or(u64::MAX),
+        exclusive: 0,
+        reserved_referred: 0,
+        reserved_exclusive: 0,
+    };
+    // SAFETY: `raw` is a whole `struct btrfs_ioctl_qgroup_limit_args`.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), BTRFS_IOC_QGROUP_LIMIT, &raw mut raw) })?;
+    Ok(())
+}
+
+/// Whether other subvolumes are directly in the one that this open directory is in.
+pub fn has_nested(file: &File) -> io::Result<bool> {
+    let mut raw = RawChildren {
+        least: 0,
+        children: [[0; 2]; 255],
+        count: 0,
+        align: [0; 7],
+    };
+    // SAFETY: the kernel writes one `struct btrfs_ioctl_get_subvol_rootref_args`, which `raw` is.
+    let answer =
+        unsafe { libc::ioctl(file.as_raw_fd(), BTRFS_IOC_GET_SUBVOL_ROOTREF, &raw mut raw) };
+    match check(answer) {
+        Ok(_) => Ok(raw.count > 0),
+        // More than fit.
+        Err(error) if error.raw_os_error() == Some(libc::EOVERFLOW) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// `8-4-4-4-12` hexadecimal digits.
 pub fn uuid_text(uuid: &[u8; 16]) -> String {
     use std::fmt::Write;
@@ -243,6 +352,9 @@ mod tests {
         assert_eq!(size_of::<LoopConfig>(), 304);
         assert_eq!(size_of::<RawFilesystem>(), 1024);
         assert_eq!(size_of::<RawSubvolume>(), 504);
+        assert_eq!(size_of::<RawSnapshot>(), 4096);
+        assert_eq!(size_of::<RawLimit>(), 48);
+        assert_eq!(size_of::<RawChildren>(), 4096);
     }
 
     #[test]

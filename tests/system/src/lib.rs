@@ -1,3 +1,4 @@
 //! What the system tests share: test hosts, clusters and their listings.
 
 pub mod images;
+pub mod roots;

@@ -108,7 +108,7 @@ async fn the_wild_images_are_three_tiers_whose_entries_outlive_the_database() {
     }
     let room = tempfile::tempdir().expect("a directory");
     let registry = Registry::start(room.path());
-    images::push(room.path(), &registry.address)
+    images::push(images::Set::Wild, room.path(), &registry.address)
         .await
         .unwrap_or_else(|error| panic!("{error:#}"));
 

@@ -1,10 +1,12 @@
-//! Makes an instance's network namespace and plugs it in.
+//! Makes an instance's network namespace and plugs it in, unless its published ports would take
+//! what somebody else on the node serves.
 
+use model::spec::Protocol;
 use model::{Assigned, Interface, NetworkKind};
 use network::Attachment;
 use node::Stage;
 
-use super::{Done, Error, Tools, Work};
+use super::{Done, Error, Tools, Work, blocking};
 use crate::event::NetworkState;
 
 pub(super) async fn attach(tools: &Tools, work: &Work) -> Result<Done, Error> {
@@ -20,6 +22,13 @@ pub(super) async fn attach(tools: &Tools, work: &Work) -> Result<Done, Error> {
     if fixed > 1 {
         return Err(Error::FixedAddresses(fixed));
     }
+    let published: Vec<_> = assigned.published().collect();
+    blocking(move || {
+        published
+            .into_iter()
+            .try_for_each(|(protocol, port, _)| check_free(protocol, port))
+    })
+    .await?;
     let attachment = Attachment {
         id: work.id,
         interfaces: interfaces(assigned, prefix),
@@ -27,6 +36,18 @@ pub(super) async fn attach(tools: &Tools, work: &Work) -> Result<Done, Error> {
     };
     network.attach(&attachment).await?;
     Ok(Done::Reached(Stage::Attached))
+}
+
+/// Published ports are no sockets: they would pass over a listener's head.
+fn check_free(protocol: Protocol, port: u16) -> Result<(), Error> {
+    let listeners = network::listeners(protocol).map_err(Error::Listeners)?;
+    match listeners.iter().find(|listener| listener.port == port) {
+        None => Ok(()),
+        Some(listener) => Err(Error::PortTaken {
+            port,
+            holder: listener.holder(),
+        }),
+    }
 }
 
 /// At most one per network.

@@ -37,9 +37,9 @@ use std::sync::Arc;
 use container::{Created, How, Instance};
 use image::Store;
 use model::instance::ExitStatus;
-use model::session::Welcome;
+use model::session::{Arriving, Welcome};
 use model::volume::RoleFile;
-use model::{Aside, Assigned, Exit, InstanceId, Millis, NodeId, Time, VolumeId};
+use model::{Aside, Assigned, Exit, InstanceId, NodeId, Time, VolumeId};
 use node::{Action, Stage};
 use protocol::peer::Request;
 use tokio::sync::Semaphore;
@@ -106,8 +106,8 @@ pub(crate) enum Done {
     Killed,
     /// What the action says, and nothing else.
     AsOrdered,
-    /// And how long it took.
-    Received(Millis),
+    /// And how much it was, in how long.
+    Received(Option<Arriving>),
     /// Of a volume: what its role file says now; `None`: there is no copy any more.
     Role(Option<RoleFile>),
     /// Of a volume: what is set aside now.
@@ -130,6 +130,13 @@ pub(crate) enum Error {
     NotOpen(VolumeId),
     #[error("an instance can have one fixed address, and {0} were asked for")]
     FixedAddresses(usize),
+    #[error("port {port} of this node is taken{}", by(.holder.as_ref()))]
+    PortTaken {
+        port: u16,
+        holder: Option<network::Holder>,
+    },
+    #[error("could not read who listens on this node")]
+    Listeners(#[source] io::Error),
     #[error("privileged containers are not there yet")]
     Privileged,
     #[error("the overlay network is down: {0}")]
@@ -172,6 +179,12 @@ pub(crate) enum Error {
     Note(#[from] Fatal),
     #[error("a thread of the agent's panicked")]
     Panicked(#[from] tokio::task::JoinError),
+}
+
+fn by(holder: Option<&network::Holder>) -> String {
+    let named =
+        |holder: &network::Holder| format!(" by {} (process {})", holder.command, holder.pid);
+    holder.map(named).unwrap_or_default()
 }
 
 impl Error {

@@ -1,8 +1,6 @@
 //! Receives a snapshot from the node that has it. What arrived is held, without a name, until it
 //! is to be on disk; an agent that dies meanwhile leaves nothing of it.
 
-use std::time::Instant;
-
 use model::volume::Source;
 use model::{Millis, VolumeId};
 use protocol::{Identity, peer};
@@ -16,27 +14,30 @@ pub(super) async fn receive(
     from: Source,
     wanted: peer::Request,
 ) -> Result<Done, Error> {
-    let began = Instant::now();
     let name = work.source.as_deref();
     let name = name.ok_or(Error::UnknownNode(from.node))?;
     let identity = Identity::load(&tools.disk.identity())?.ok_or(Error::NoIdentity)?;
     let pool = tools.volumes.pool().await?;
     make_way(pool, &wanted.volume).await?;
-    let address = (from.address, peer::PORT).into();
-    let mut stream = peer::ask(address, name, &identity, &wanted).await?;
-    let (volume, snapshot) = (&wanted.volume, wanted.snapshot.into());
+    let mut stream = peer::ask(from.address.into(), name, &identity, &wanted).await?;
+    let (volume, snapshot) = (&wanted.volume, wanted.snapshot);
+    let transfer = Transfer::default();
+    let progress = transfer.progress.subscribe();
+    tools.volumes.comes(volume, snapshot, progress);
     let landing = pool
-        .receive(volume, &snapshot, &mut stream, Transfer::default())
-        .await?;
+        .receive(volume, &snapshot.into(), &mut stream, transfer)
+        .await;
+    let came = tools.volumes.came(volume);
+    let landing = landing?;
     let sent: Sent = stream.sent().await?;
     let bytes = sent.bytes;
     tools.volumes.hold(volume, landing, sent);
-    let took = Millis(began.elapsed().as_millis().try_into().unwrap_or(u64::MAX));
+    let took = came.as_ref().map_or(Millis(0), |came| came.took);
     tracing::info!(
         volume.id = %volume,
         "Received {snapshot} of volume {volume} from {name}: {bytes} bytes in {} ms", took.0
     );
-    Ok(Done::Received(took))
+    Ok(Done::Received(came))
 }
 
 /// The live copy of an earlier life here is older than what lands, and in its way later, when the

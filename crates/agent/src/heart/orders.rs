@@ -91,7 +91,7 @@ impl Heart {
     }
 
     /// A lane that is full belongs to a session that does not move; the next begins anew.
-    fn say(&mut self, word: FromAgent) {
+    pub(super) fn say(&mut self, word: FromAgent) {
         if let Some(outgoing) = &self.outgoing
             && outgoing.words.try_send(word).is_err()
         {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use container::Instance;
+use model::session::FromAgent;
 use model::sighting::Subject;
 use model::{InstanceId, Millis, Time, VolumeId};
 use node::{Action, converge, jobs, level};
@@ -18,6 +19,7 @@ use crate::volumes::Measures;
 
 const LOOK_EVERY: Millis = Millis(3000);
 const MEASURE_EVERY: Millis = Millis(5000);
+const TELL_EVERY: Millis = Millis(1000);
 
 #[derive(Debug, Default)]
 pub(super) struct Look {
@@ -72,6 +74,7 @@ impl Heart {
                         snapshot: offered.snapshot,
                         base: offered.base,
                     },
+                    ready: offered.ready,
                 })
             })
             .collect();
@@ -80,6 +83,19 @@ impl Heart {
             *known = offers;
             changed
         });
+    }
+
+    /// Tells how far streams are, while there are any.
+    pub(super) fn tell_arrivals(&mut self) {
+        let now = self.tools.clock.now();
+        if now - self.arrivals_told < TELL_EVERY {
+            return;
+        }
+        let coming = self.tools.volumes.coming();
+        if !coming.is_empty() {
+            self.arrivals_told = now;
+            self.say(FromAgent::Arriving(coming));
+        }
     }
 
     /// A filesystem makes itself read-only after an error, and tells nobody.
@@ -182,10 +198,13 @@ impl Heart {
                 self.opened.remove(&volume);
             }
             Done::Aside(aside) => local.aside = Some(aside),
-            Done::Received(took) => {
+            Done::Received(came) => {
                 if let Action::Receive { snapshot, .. } = action {
                     local.received = Some(snapshot);
-                    local.took = Some(took);
+                    local.took = came.as_ref().map(|came| came.took);
+                }
+                if let Some(came) = came {
+                    self.say(FromAgent::Arriving(vec![came]));
                 }
             }
             Done::AsOrdered => match action {

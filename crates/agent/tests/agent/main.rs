@@ -131,6 +131,7 @@ fn machine() -> Machine {
         },
         attributes: Default::default(),
         ports: (31_000, 32_000),
+        stream_port: 4434,
         allow: Vec::new(),
         boot: String::new(),
         version: "test".into(),

@@ -329,6 +329,6 @@ fn hear(message: FromAgent, shared: &Shared) -> Option<FromMaster> {
             epoch: EPOCH,
             whole: Box::new(known.directory.clone()),
         }),
-        FromAgent::Hello(_) | FromAgent::Heartbeat => None,
+        FromAgent::Hello(_) | FromAgent::Heartbeat | FromAgent::Arriving(_) => None,
     }
 }

@@ -58,7 +58,8 @@ fn parse(app: &str) -> Result<AppId, Failure> {
 
 pub async fn list(State(context): State<Context>) -> Answer {
     let state = context.master.store().state();
-    let moves: Vec<Move> = state.moves().map(|m| Move::of(&state, m)).collect();
+    let view = |movement| Move::of(&state, movement, context.master.arrived(movement));
+    let moves: Vec<Move> = state.moves().map(view).collect();
     Ok(answer::json(moves))
 }
 

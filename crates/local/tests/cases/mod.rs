@@ -1,5 +1,7 @@
 //! What must hold, one claim a function.
 
+pub mod orderly;
+
 use crate::machine::{Machine, get, kill, lives, sh, wait_until};
 use local::{Error, Options, Refusal, Up};
 use std::fs;

@@ -30,6 +30,7 @@ fn node() -> NodeRecord {
             resources: Resources::default(),
             attributes: BTreeMap::new(),
             ports: (31_000, 32_000),
+            stream_port: 4434,
             allow: Vec::new(),
             boot: String::new(),
             version: String::new(),

@@ -18,12 +18,17 @@ use crate::state::{App, State};
 impl State {
     /// Makes `change` true. The only way a state changes.
     pub fn apply(&mut self, change: &Change) -> Touched {
+        let mut touched = Touched::default();
+        self.apply_noting(change, &mut touched);
+        touched
+    }
+
+    /// [`State::apply`], which adds what it touches to what others touched.
+    pub fn apply_noting(&mut self, change: &Change, touched: &mut Touched) {
         let concerned = self.concerned(change);
         let before = self.entry_fingerprints(&concerned);
-        let mut touched = Touched::default();
-        self.apply_change(change, &mut touched);
-        self.compare_entries(&concerned, &before, &mut touched);
-        touched
+        self.apply_change(change, touched);
+        self.compare_entries(&concerned, &before, touched);
     }
 
     fn apply_change(&mut self, change: &Change, touched: &mut Touched) {
@@ -51,7 +56,7 @@ impl State {
             } => {
                 self.put_node(NodeRecord {
                     id: *node,
-                    machine: machine.as_ref().clone(),
+                    machine: Arc::new(machine.as_ref().clone()),
                     overlay: *overlay,
                     presence: Presence::Here,
                     draining: false,
@@ -350,10 +355,10 @@ impl State {
         }
         node.sighted = sighted;
         node.room = room.or(node.room);
-        if node.machine != *machine {
+        if *node.machine != *machine {
             self.node_names.remove(&node.machine.name);
             self.node_names.insert(machine.name.clone(), id);
-            node.machine = machine.clone();
+            node.machine = Arc::new(machine.clone());
             touched.freed.insert(id);
         }
         touched.nodes.insert(id);
@@ -380,6 +385,9 @@ impl State {
         let is = |i: &Instance| (i.has_ended(), i.holds_claims(), i.holds_volumes());
         let (was, runnable_before) = (is(instance), instance.is_runnable());
         change(instance);
+        if instance.is_unsettled() {
+            touched.unsettled.insert(id);
+        }
         if let (Some(app), Some(count)) = (app, before.0) {
             let now = instance.count(app);
             app.subtract(instance.placement.node, &count);

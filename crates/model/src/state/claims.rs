@@ -6,6 +6,8 @@
 
 use std::net::Ipv4Addr;
 
+use imbl::OrdMap;
+
 use crate::ids::{InstanceId, VolumeId};
 use crate::instance::{Goal, Holding, Instance};
 use crate::machine::NodeRecord;
@@ -86,20 +88,21 @@ impl State {
         if !instance.holds_claims() {
             return;
         }
-        let join = |old: Option<&Holding>| join(old, instance);
         if let Some(address) = instance.placement.address {
             self.last_address = Some(address);
-            let held = join(self.addresses.get(&address).and_then(Option::as_ref));
-            self.addresses.insert(address, Some(held));
+            let held = Some(join(None, instance));
+            let old = self.addresses.insert(address, held).flatten();
+            if old.is_some() && instance.goal == Goal::Prepare {
+                let held = Some(join(old.as_ref(), instance));
+                self.addresses.insert(address, held);
+            }
         }
         for fixed in &instance.placement.fixed_addresses {
-            let held = join(self.fixed_addresses.get(&fixed.address));
-            self.fixed_addresses.insert(fixed.address, held);
+            take(&mut self.fixed_addresses, fixed.address, instance);
         }
         if let Some(node) = self.nodes.get_mut(instance.placement.node.0) {
             for (protocol, port, _) in instance.published() {
-                let held = join(node.ports.get(&(protocol, port)));
-                node.ports.insert((protocol, port), held);
+                take(&mut node.ports, (protocol, port), instance);
             }
         }
         if let Some(app) = self
@@ -107,8 +110,7 @@ impl State {
             .get_mut(instance.app_slot)
             .filter(|app| app.id == instance.app)
         {
-            let held = join(app.slots.get(&instance.slot));
-            app.slots.insert(instance.slot, held);
+            take(&mut app.slots, instance.slot, instance);
         }
     }
 
@@ -183,6 +185,14 @@ impl State {
                 None => drop(app.slots.remove(&instance.slot)),
             }
         }
+    }
+}
+
+/// Takes a claim in one visit to its map; an heir, which may find a holder, comes again.
+fn take<K: Ord + Copy>(claims: &mut OrdMap<K, Holding>, claim: K, instance: &Instance) {
+    let old = claims.insert(claim, join(None, instance));
+    if old.is_some() && instance.goal == Goal::Prepare {
+        claims.insert(claim, join(old.as_ref(), instance));
     }
 }
 

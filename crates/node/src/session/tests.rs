@@ -16,6 +16,7 @@ fn machine() -> Machine {
         resources: Resources::default(),
         attributes: BTreeMap::new(),
         ports: (31_000, 32_000),
+        stream_port: 4434,
         allow: Vec::new(),
         boot: "a".into(),
         version: "1".into(),

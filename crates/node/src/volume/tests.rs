@@ -29,6 +29,7 @@ const WANTED: Use = Use {
     wanted: true,
     held: false,
     awake: false,
+    starting: false,
 };
 
 #[test]
@@ -141,7 +142,7 @@ fn land_order(round: Option<u32>, last: bool) -> VolumeOrder {
         movement: MOVE,
         from: Source {
             node: model::NodeId(0),
-            address: [10, 0, 15, 11].into(),
+            address: "10.0.15.11:4434".parse().unwrap(),
         },
         snapshot: round.map(snapshot),
         base: None,
@@ -156,6 +157,7 @@ fn a_source_is_sealed_on_disk_before_it_waits_for_its_writers_and_checked_before
         held: true,
         awake: true,
         wanted: true,
+        starting: false,
     };
     let frozen = Use {
         awake: false,
@@ -174,7 +176,7 @@ fn a_source_is_sealed_on_disk_before_it_waits_for_its_writers_and_checked_before
     assert_eq!(judge(&order, &copy, awake), Ok(None));
     let check = Step::CheckStill(snapshot(3));
     assert_eq!(judge(&order, &copy, frozen), Ok(Some(check)));
-    assert_eq!(offered(&order, &copy), None);
+    assert_eq!(giving(&order, &copy), Giving::Later);
     copy.still = Some(snapshot(3));
     assert_eq!(
         judge(&order, &copy, frozen),
@@ -182,10 +184,9 @@ fn a_source_is_sealed_on_disk_before_it_waits_for_its_writers_and_checked_before
     );
     copy.snapshots.insert(snapshot(3));
     assert_eq!(judge(&order, &copy, frozen), Ok(None));
-    assert_eq!(
-        offered(&order, &copy),
-        Some((snapshot(3), Some(snapshot(2))))
-    );
+    assert_eq!(giving(&order, &copy), Giving::Now);
+    copy.snapshots.remove(&snapshot(2));
+    assert_eq!(giving(&order, &copy), Giving::Never);
 }
 
 #[test]
@@ -378,7 +379,7 @@ fn what_is_set_aside_is_destroyed_by_its_name_alone_and_never_received_over() {
         movement: MoveId(9),
         from: Source {
             node: model::NodeId(0),
-            address: [10, 0, 15, 11].into(),
+            address: "10.0.15.11:4434".parse().unwrap(),
         },
         snapshot: None,
         base: None,

@@ -1,6 +1,8 @@
 //! What each node of a move is to do, derived from the record: a phase is an order to the source
 //! and one to the target.
 
+use std::net::SocketAddrV4;
+
 use model::ids::{MoveId, NodeId};
 use model::movement::{Move, Phase};
 use model::volume::{Source, VolumeOrder};
@@ -62,9 +64,8 @@ fn to_target(movement: &Move, volume: &Volume, state: &State) -> Option<VolumeOr
     let (round, last) = match movement.phase {
         Phase::Reserve => (None, false),
         Phase::Seed { round } | Phase::Ready { round } => (Some(round), false),
-        // What it has already: the last does not exist yet.
-        Phase::Seal { round } => (round.checked_sub(1), false),
-        Phase::Finish { round } => (Some(round), true),
+        // Asked for before it exists, so that nobody waits for a word between the two.
+        Phase::Seal { round } | Phase::Finish { round } => (Some(round), true),
         Phase::Resume { .. } | Phase::Settle { .. } | Phase::Abandon { .. } => return None,
     };
     let source = state.node(movement.from)?;
@@ -73,7 +74,7 @@ fn to_target(movement: &Move, volume: &Volume, state: &State) -> Option<VolumeOr
         movement: movement.id,
         from: Source {
             node: source.id,
-            address: source.machine.address,
+            address: SocketAddrV4::new(source.machine.address, source.machine.stream_port),
         },
         snapshot: round.map(|round| movement.snapshot(round)),
         base: round.and_then(|round| movement.base(parcel, round)),
@@ -123,10 +124,12 @@ fn at_rest(volume: &Volume, node: NodeId, moving: bool) -> Option<VolumeOrder> {
             movement,
         }),
         // What it had before the move that was abandoned is still good.
-        CopyRole::Landing if had_before(copy) => copy.movement.map(|movement| VolumeOrder::Keep {
-            generation,
-            movement,
-        }),
+        CopyRole::Landing | CopyRole::Landed if had_before(copy) => {
+            copy.movement.map(|movement| VolumeOrder::Keep {
+                generation,
+                movement,
+            })
+        }
         CopyRole::Landing | CopyRole::Landed => Some(VolumeOrder::Discard { generation }),
         CopyRole::Kept if !moving && is_superseded(volume, copy) => {
             Some(VolumeOrder::Discard { generation })

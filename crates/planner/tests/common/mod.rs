@@ -125,6 +125,7 @@ pub fn machine(name: &str) -> Machine {
         },
         attributes: BTreeMap::new(),
         ports: (31000, 32000),
+        stream_port: 4434,
         allow: Vec::new(),
         boot: "1".into(),
         version: "0.1.0".into(),

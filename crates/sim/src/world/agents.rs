@@ -208,11 +208,11 @@ impl World {
     }
 
     pub(super) fn done(&mut self, machine: usize, run: u64, action: Action, since: Time) {
-        let paper = &mut self.machines[machine];
+        let paper = &self.machines[machine];
         if paper.run != run {
             return;
         }
-        let Some(agent) = &mut paper.agent else {
+        let Some(agent) = &paper.agent else {
             return;
         };
         let subject = action.subject();
@@ -223,7 +223,19 @@ impl World {
         if agent.observed.in_flight.get(&subject) != Some(&flight) {
             return;
         }
-        agent.observed.in_flight.remove(&subject);
+        if self.is_awaited(machine, &action) {
+            let span = self.pace.span(usual(&action));
+            let again = Event::Done {
+                machine,
+                run,
+                action,
+                since,
+            };
+            return self.after(span, again);
+        }
+        if let Some(agent) = &mut self.machines[machine].agent {
+            agent.observed.in_flight.remove(&subject);
+        }
         let outcome = match self.pace.mishap(15) {
             true => Err("as bad luck would have it".to_owned()),
             false => self.act(machine, &action),

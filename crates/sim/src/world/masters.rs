@@ -232,7 +232,7 @@ impl World {
         let master = self.master.as_mut()?;
         let mut draft = master.tip.draft(now);
         let decided = decision(&mut draft);
-        master.agenda.touch(&draft.take_fresh());
+        draft.hear(|fresh| master.agenda.touch(fresh));
         let transaction = master.tip.accept(draft);
         let revision = master.tip.newest().revision;
         if let Some(transaction) = transaction {
@@ -364,7 +364,10 @@ impl World {
             }
             FromAgent::WholeAssignment => self.send_assignment(node),
             FromAgent::WholeDirectory => self.send_directory(node),
-            FromAgent::Hello(_) | FromAgent::Heartbeat | FromAgent::Answer { .. } => {}
+            FromAgent::Hello(_)
+            | FromAgent::Heartbeat
+            | FromAgent::Arriving(_)
+            | FromAgent::Answer { .. } => {}
         }
     }
 

@@ -235,7 +235,7 @@ pub struct Recovery {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Move {
     pub id: String,
     pub app: Option<String>,
@@ -244,6 +244,8 @@ pub struct Move {
     pub to: String,
     pub phase: String,
     pub round: Option<u32>,
+    pub bytes: Option<u64>,
+    pub bytes_per_second: Option<u64>,
     pub reason: Option<String>,
     pub trouble: Option<String>,
 }

@@ -3,8 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use model::{Machine, Mebibytes, Quantity, Resources};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::fault::{Doing, Exit, Fault, Result};
 use crate::settings::keys::{self, AgentGiven, GeneralGiven, Given, RegistryGiven, VolumeGiven};
@@ -12,6 +14,8 @@ use crate::settings::{ConfigFile, File};
 
 /// What is left to the machine itself.
 const OFFERED_PERCENT: u64 = 80;
+/// For the instances of a machine that goes down.
+const STOP_PATIENCE: Duration = Duration::from_secs(8);
 
 #[derive(Debug, clap::Args)]
 pub struct AgentArgs {
@@ -38,7 +42,21 @@ pub fn run(args: AgentArgs) -> Result<()> {
     let file = args.config.read()?;
     let plan = plan(args, file)?;
     super::log(&plan.log)?;
-    super::runtime()?.block_on(super::until_told(serve(plan)))
+    super::runtime()?.block_on(live(plan))
+}
+
+/// SIGTERM ends the agent alone, and its containers run on. SIGPWR is what init systems are told
+/// of a machine that goes down.
+async fn live(plan: Plan) -> Result<()> {
+    let state_dir = plan.agent.state_dir.clone();
+    let power = SignalKind::from_raw(rustix::process::Signal::POWER.as_raw());
+    let mut power = signal(power).doing(|| "listen for signals".into())?;
+    tokio::select! {
+        ended = super::until_told(serve(plan)) => ended,
+        _ = power.recv() => agent::stop_all(&state_dir, STOP_PATIENCE)
+            .await
+            .doing(|| "stop the instances".into()),
+    }
 }
 
 async fn serve(plan: Plan) -> Result<()> {
@@ -130,6 +148,7 @@ fn machine(agent: &keys::Agent, master: SocketAddr, state_dir: &Path) -> Result<
         resources: resources(agent, state_dir)?,
         attributes: agent.attributes.0.clone(),
         ports: (agent.ports.0, agent.ports.1),
+        stream_port: agent.stream_port,
         allow: agent.allow.0.clone(),
         // The agent finds it out.
         boot: String::new(),

@@ -138,6 +138,8 @@ sections! {
         disk: Size, "disk", "TANDEM_AGENT_DISK";
         /// Host ports for dynamic mappings
         ports: PortRange = PortRange(31_000, 32_000), "ports", "TANDEM_AGENT_PORTS";
+        /// Port where other agents ask for volumes that move to them
+        stream_port: u16 = 4434, "stream-port", "TANDEM_AGENT_STREAM_PORT";
         /// What apps may have beyond Docker's defaults: privileged, capabilities, host paths
         allow: List<String> = List(Vec::new()), "allow", "TANDEM_AGENT_ALLOW";
         /// Control group below which everything runs; else tandem/NAME

@@ -124,6 +124,32 @@ async fn a_volume_travels_there_and_back_by_increments() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_is_nearly_full_travels_there_and_back_though_all_of_it_has_changed() {
+    let Some(bench) = Bench::new() else { return };
+    let (a, b) = (bench.node("a").await, bench.node("b").await);
+    let pg = volume("pg");
+    let [s1, s2] = ["m1.1", "m2.1"].map(name);
+    a.create(&pg, 20 * MIB).await.unwrap();
+    write(&a, &pg, "old", &noise(1, 18 * MIB)).await;
+    a.snapshot(&pg, &s1).await.unwrap();
+    ship(&a, &b, &pg, None, &s1).await.unwrap();
+    b.promote(&pg, &s1, 40 * MIB).await.unwrap();
+    assert_eq!(b.usage(&pg).await.unwrap().limit, Some(40 * MIB));
+    // On its way back the new is there for a moment together with the old.
+    let new = noise(2, 18 * MIB);
+    write(&b, &pg, "new", &new).await;
+    fs::remove_file(b.path(&pg).await.unwrap().join("old")).unwrap();
+    b.snapshot(&pg, &s2).await.unwrap();
+    ship(&b, &a, &pg, Some(&s1), &s2).await.unwrap();
+    a.retire(&pg).await.unwrap();
+    a.promote(&pg, &s2, 20 * MIB).await.unwrap();
+    assert!(read(&a, &pg, "new").await == new);
+    assert_eq!(a.usage(&pg).await.unwrap().limit, Some(20 * MIB));
+    bench.close("a").await;
+    bench.close("b").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_promotion_repeated_keeps_what_was_written_since() {
     let Some(bench) = Bench::new() else { return };
     let (a, b) = (bench.node("a").await, bench.node("b").await);

@@ -3,12 +3,15 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
+
+use system::images::Set;
 
 use crate::room;
 
@@ -69,16 +72,26 @@ impl Cluster {
         path.display().to_string()
     }
 
-    /// Starts `tandem`, whose state and logs are this machine's.
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn program() -> PathBuf {
         let own = std::env::current_exe().unwrap();
         let program = own.ancestors().nth(2).unwrap().join("tandem");
         assert!(program.exists(), "{} is not built", program.display());
+        program
+    }
+
+    /// A configuration file with volumes that do not need a lot of room.
+    pub fn small_volumes(&self) -> String {
+        let settings = "[volume]\npool_size = \"1GiB\"\ndefault_size = \"128MiB\"\n";
+        self.write("tandem.toml", settings)
+    }
+
+    /// Starts `tandem`, whose state and logs are this machine's.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         // `--wait` would wait for ever where something is broken.
-        let mut command = Command::new("timeout");
+        let mut command = Command::new("/usr/bin/timeout");
         command
             .args(["--kill-after=5", &PATIENCE.as_secs().to_string()])
-            .arg(program)
+            .arg(Self::program())
             .args(arguments)
             .env("TANDEM_STATE_DIR", self.path("state"))
             .env("TANDEM_LOCAL_LOG_DIR", self.path("log"));
@@ -115,6 +128,7 @@ impl Cluster {
         self.tandem(&["down"]);
     }
 
+    /// What of a cluster is in the kernel, with the network's settings and the firewall's rules.
     pub fn listing(&self) -> String {
         let nothing = || local::Program::new(["false"]);
         let roles = local::Roles {
@@ -125,7 +139,19 @@ impl Cluster {
             state_dir: self.path("state"),
             ..local::Options::new(roles)
         };
-        local::listing(&options).unwrap()
+        let settings = settings(Path::new("/proc/sys/net"));
+        let rules = sh("nft --stateless list ruleset");
+        format!("{}{settings}{rules}", local::listing(&options).unwrap())
+    }
+
+    /// Nothing came or went since a listing.
+    pub fn is_as(&self, before: &str) {
+        let now = self.listing();
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+        let (was, is) = (lines(before), lines(&now));
+        let gone: Vec<_> = was.difference(&is).collect();
+        let new: Vec<_> = is.difference(&was).collect();
+        assert!(now == before, "gone: {gone:#?}\nnew: {new:#?}");
     }
 
     /// An answer of the API that must be a good one.
@@ -168,6 +194,14 @@ impl Cluster {
                     String::from_utf8_lossy(&self.try_tandem(&["ps"]).stdout).into_owned()
                 })
         })
+    }
+
+    /// Waits until no deployment is under way.
+    pub fn settled(&self) {
+        wait_for("the deployments to end", || {
+            let under_way = self.get("/v2/deployments");
+            (under_way == json!([])).then_some(()).ok_or(under_way)
+        });
     }
 
     /// How the last instance of an app that ended by itself ended.
@@ -253,12 +287,21 @@ impl Cluster {
 
     /// Builds the test images and pushes them to the cluster's registry.
     pub fn push_images(&self) {
+        self.push(Set::Wild);
+    }
+
+    /// The same with PostgreSQL and Redis.
+    pub fn push_databases(&self) {
+        self.push(Set::Databases);
+    }
+
+    fn push(&self, set: Set) {
         let began = Instant::now();
         let room = self.path("images");
         fs::create_dir_all(&room).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime
-            .block_on(system::images::push(&room, REGISTRY))
+            .block_on(system::images::push(set, &room, REGISTRY))
             .unwrap_or_else(|error| panic!("{error:#}"));
         println!("images: {:.2} s", began.elapsed().as_secs_f32());
     }
@@ -279,6 +322,13 @@ impl Process {
         Process::of(self.pid).as_ref() == Some(self)
     }
 
+    /// Its words; nothing when it has just ended.
+    pub fn command(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/cmdline", self.pid))
+            .unwrap_or_default()
+            .replace('\0', " ")
+    }
+
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         // It may just have ended.
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), signal);
@@ -287,6 +337,21 @@ impl Process {
     pub fn kill(&self) {
         self.signal(nix::sys::signal::Signal::SIGKILL);
     }
+}
+
+/// Every setting at and below a directory of /proc/sys, with its value.
+fn settings(directory: &Path) -> String {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    // A count, not a setting.
+    paths.retain(|path| !path.ends_with("nf_conntrack_count"));
+    paths.sort();
+    let shown = |path: PathBuf| match fs::read_to_string(&path) {
+        Ok(value) => format!("{} = {}\n", path.display(), value.trim()),
+        // A directory, or one that is only written.
+        Err(_) => settings(&path),
+    };
+    paths.into_iter().map(shown).collect()
 }
 
 fn processes(group: &Path) -> Vec<Process> {

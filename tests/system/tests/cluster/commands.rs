@@ -68,7 +68,7 @@ pub fn a_command_is_run_logged_replaced_scaled_restarted_and_stopped(cluster: &C
     let complaint = cluster.refused(&["app", "show", "hello"]);
     assert!(complaint.contains("hello"), "{complaint}");
     cluster.down();
-    assert_eq!(cluster.listing(), before);
+    cluster.is_as(&before);
 }
 
 /// An app that ends at once is started again, later each time; how it ended is to be seen.

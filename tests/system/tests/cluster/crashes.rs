@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 const AGENT: &str = "n1/agent";
 const MASTER: &str = "master";
 const SHIMS: &str = "n1/shims";
+/// Of so many puts of the client's one is of an app that runs, up to so many.
+const EVERY: u32 = 10;
+const KEPT_MAX: usize = 20;
 
 /// (B) Each alone and every pair, the containers of one node running and a client putting apps all
 /// the while. Their keepers are stopped meanwhile, so that nothing is back before the moment has
@@ -94,12 +97,12 @@ pub fn agent_master_and_shim_may_die_at_any_moment(cluster: &Cluster) {
         );
     }
 
-    let acknowledged = client.stop();
+    let Acknowledged { changed, running } = client.stop();
     assert!(
-        acknowledged.len() == 40,
-        "the client hardly got through: {acknowledged:?}"
+        changed.len() == 40 && running.len() > 5,
+        "the client hardly got through: {changed:?} {running:?}"
     );
-    for (id, n) in &acknowledged {
+    for (id, n) in &changed {
         // What was put after it without an answer may be there instead.
         let there = cluster.app(id)["labels"]["n"]
             .as_str()
@@ -107,7 +110,15 @@ pub fn agent_master_and_shim_may_die_at_any_moment(cluster: &Cluster) {
             .parse::<u32>();
         assert!(there.unwrap() >= *n, "{id} was acknowledged as {n}");
     }
-    println!("{} apps acknowledged, all there", acknowledged.len());
+    for id in &running {
+        let instances = cluster.running(id, 1);
+        assert_eq!(cluster.processes_of(&instances).len(), 1, "{id}");
+    }
+    println!(
+        "{} apps acknowledged, all there, and {} running",
+        changed.len(),
+        running.len()
+    );
     let now = cluster.running("/steady", 2);
     let inits_now: Vec<Process> = now.iter().map(first_of).collect();
     assert_eq!(inits_now, inits, "the same processes all along");
@@ -135,9 +146,17 @@ fn ticks_are_whole(instance: &Instance) {
 }
 
 /// A client that puts one app after the other, and remembers those that it got a good answer for.
+/// Most of them are put again and again; every so often comes one that is to run, and stays.
 struct Client {
     over: Arc<AtomicBool>,
-    thread: JoinHandle<BTreeMap<String, u32>>,
+    thread: JoinHandle<Acknowledged>,
+}
+
+#[derive(Default)]
+struct Acknowledged {
+    /// The newest label of each that was changed.
+    changed: BTreeMap<String, u32>,
+    running: Vec<String>,
 }
 
 impl Client {
@@ -145,7 +164,11 @@ impl Client {
         let over = Arc::new(AtomicBool::new(false));
         let told = over.clone();
         let thread = std::thread::spawn(move || {
-            let mut acknowledged = BTreeMap::new();
+            let put = |id: &str, app| {
+                let path = format!("/v2/apps{id}?force=true");
+                matches!(ask(API, "PUT", &path, Some(&app)), Ok((200 | 201, _)))
+            };
+            let mut acknowledged = Acknowledged::default();
             for n in 0.. {
                 if told.load(Ordering::Relaxed) {
                     break;
@@ -154,9 +177,13 @@ impl Client {
                 let id = format!("/put/app-{}", n % 40);
                 let labels = json!({ "n": n.to_string() });
                 let app = with(line("true"), json!({ "instances": 0, "labels": labels }));
-                let put = ask(API, "PUT", &format!("/v2/apps{id}?force=true"), Some(&app));
-                if let Ok((200 | 201, _)) = put {
-                    acknowledged.insert(id, n);
+                if put(&id, app) {
+                    acknowledged.changed.insert(id, n);
+                }
+                let id = format!("/kept/app-{n}");
+                let due = n % EVERY == 0 && acknowledged.running.len() < KEPT_MAX;
+                if due && put(&id, line("exec sleep 100000")) {
+                    acknowledged.running.push(id);
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
@@ -165,7 +192,7 @@ impl Client {
         Client { over, thread }
     }
 
-    fn stop(self) -> BTreeMap<String, u32> {
+    fn stop(self) -> Acknowledged {
         self.over.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
@@ -174,7 +201,9 @@ impl Client {
 /// (C)
 pub fn everything_may_die_and_down_leaves_nothing(cluster: &Cluster) {
     let before = cluster.listing();
-    cluster.up(&[]);
+    let settings = cluster.small_volumes();
+    let up = ["--config", settings.as_str()];
+    cluster.up(&up);
     cluster.push_images();
     cluster.put(
         "/command",
@@ -185,13 +214,32 @@ pub fn everything_may_die_and_down_leaves_nothing(cluster: &Cluster) {
         "/page",
         &with(image("10.0.15.10:5000/myapp:latest"), published),
     );
-    let apps = [("/command", 3), ("/page", 2)];
+    let database = |volume: &str| {
+        let mut app = image("mongo");
+        app["container"]["volumes"] = json!([{
+            "hostPath": format!("/flocker/{volume}"), "containerPath": "/data", "mode": "RW",
+        }]);
+        app
+    };
+    cluster.put("/database", &database("data"));
+    // Writes what it has when it is asked to end, and not before.
+    let saves = json!({ "cmd": "exec redis-server --port 27017 --protected-mode no --dir /data" });
+    cluster.put("/saver", &with(database("saved"), saves));
+    let apps = [
+        ("/command", 3),
+        ("/page", 2),
+        ("/database", 1),
+        ("/saver", 1),
+    ];
+    let mut written = Vec::new();
     for round in 1..=2 {
         let before: BTreeSet<String> = apps
             .iter()
             .flat_map(|(id, count)| cluster.running(id, *count))
             .map(|instance| instance.id)
             .collect();
+        written.push(format!("row-{round}"));
+        write_row(cluster, "/database", &written);
         let supervisor = cluster.supervisor();
         let everything = cluster.members("");
         assert!(everything.len() > 15, "{everything:?}");
@@ -200,7 +248,7 @@ pub fn everything_may_die_and_down_leaves_nothing(cluster: &Cluster) {
         wait_until("everything to be dead", || {
             !supervisor.lives() && !everything.iter().any(Process::lives)
         });
-        cluster.up(&[]);
+        cluster.up(&up);
         for (id, count) in apps {
             // The master tells of the dead until their nodes have told it.
             let instances = wait_for("others to run", || {
@@ -212,40 +260,57 @@ pub fn everything_may_die_and_down_leaves_nothing(cluster: &Cluster) {
                 !cluster.processes_of(&instances).is_empty(),
                 "round {round}"
             );
-            for instance in instances
-                .iter()
-                .filter(|instance| instance.address.is_some())
-            {
-                answers(cluster, instance);
+            if id == "/page" {
+                instances
+                    .iter()
+                    .for_each(|instance| answers(cluster, instance));
             }
         }
+        rows_are(cluster, "/database", &written);
         // Nothing runs twice.
         let shells = cluster
             .members("")
             .iter()
-            .filter(|process| command_of(process).starts_with("sleep 100000"))
+            .filter(|process| process.command().starts_with("sleep 100000"))
             .count();
         assert_eq!(shells, 3, "round {round}");
     }
+    let saved = ["kept by its stop signal".to_owned()];
+    write_row(cluster, "/saver", &saved);
     cluster.down();
-    assert_eq!(cluster.listing(), before);
+    cluster.is_as(&before);
 
     // The same, without a living cluster to stop.
-    cluster.up(&[]);
+    cluster.up(&up);
     for (id, count) in apps {
         cluster.running(id, count);
     }
+    rows_are(cluster, "/database", &written);
+    rows_are(cluster, "/saver", &saved);
     cluster.supervisor().kill();
     cluster.down();
-    assert_eq!(cluster.listing(), before);
+    cluster.is_as(&before);
     cluster.tandem(&["down", "--purge", "--yes"]);
     assert!(!cluster.path("state").exists());
 }
 
-fn command_of(process: &Process) -> String {
-    fs::read_to_string(format!("/proc/{}/cmdline", process.pid))
-        .unwrap_or_default()
-        .replace('\0', " ")
+/// Adds the last of `rows` to a database.
+fn write_row(cluster: &Cluster, app: &str, rows: &[String]) {
+    let add = format!("redis-cli -p 27017 rpush rows '{}'", rows[rows.len() - 1]);
+    wait_for("the database to take a row", || {
+        let length = cluster.within(&cluster.running(app, 1)[0], &add)?;
+        (length == rows.len().to_string())
+            .then_some(())
+            .ok_or(length)
+    });
+}
+
+fn rows_are(cluster: &Cluster, app: &str, rows: &[String]) {
+    wait_for("the rows that were written", || {
+        let database = &cluster.running(app, 1)[0];
+        let found = cluster.within(database, "redis-cli -p 27017 lrange rows 0 -1")?;
+        (found == rows.join("\n")).then_some(()).ok_or(found)
+    });
 }
 
 /// It answers with its own address, seen from the machine.

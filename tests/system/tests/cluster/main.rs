@@ -9,13 +9,20 @@
 mod cluster;
 mod commands;
 mod crashes;
+mod databases;
+mod docker;
 mod images;
+mod ledger;
+mod mistakes;
 mod moves;
 mod network;
 mod python;
 mod recover;
+mod registry;
 #[path = "../../../../crates/local/tests/machine/room.rs"]
 mod room;
+mod three_tiers;
+mod watch;
 mod wild;
 
 use cluster::Cluster;
@@ -25,22 +32,28 @@ use std::time::Duration;
 fn main() -> ExitCode {
     room::main(&room::Suite {
         name: "tandem-system-test",
-        patience: Duration::from_secs(300),
+        patience: Duration::from_secs(500),
         prepare: python::prepare,
         furnish: Cluster::furnish,
         cases: room::cases![
+            mistakes::up_names_what_is_in_its_way_and_leaves_it_alone,
             commands::a_command_is_run_logged_replaced_scaled_restarted_and_stopped,
             commands::the_same_file_put_twice_changes_nothing,
             crashes::agent_master_and_shim_may_die_at_any_moment,
             crashes::everything_may_die_and_down_leaves_nothing,
+            docker::it_lives_beside_docker,
             crashes::a_dead_node_is_replaced_and_comes_back,
             network::thirty_containers_reach_each_other_by_name_and_address,
+            mistakes::mistakes_are_told_and_no_daemon_minds,
             images::what_is_wrong_with_an_app_is_said_in_words,
             images::ports_and_fixed_addresses_are_reached,
+            registry::skopeo_and_buildah_push_and_pull_and_trouble_is_told,
             wild::definitions_run_as_their_authors_wrote_them,
             moves::a_database_moves_with_its_data,
             recover::a_volume_goes_on_with_its_last_copy_when_its_node_is_lost,
             recover::a_move_to_a_node_without_room_is_refused_with_the_figures,
+            databases::nothing_acknowledged_is_lost_in_five_moves,
+            databases::nothing_acknowledged_is_lost_when_a_move_s_parties_die,
             python::marathon_s_python_client_works,
         ],
     })

@@ -64,8 +64,7 @@ fn home(cluster: &Cluster) -> String {
 }
 
 pub fn a_database_moves_with_its_data(cluster: &Cluster) {
-    let settings = "[volume]\npool_size = \"1GiB\"\ndefault_size = \"128MiB\"\n";
-    let settings = cluster.write("tandem.toml", settings);
+    let settings = cluster.small_volumes();
     let attributes = "n1=disk:spinning,n2=disk:ssd";
     cluster.up(&["--config", &settings, "--attributes", attributes]);
     cluster.push_images();

@@ -2,6 +2,7 @@
 //! them. What their authors did with them is done here, save HAProxy and the web interface.
 
 use crate::cluster::{API, Cluster, Instance, ask, json_of, wait_for, wait_until};
+use crate::three_tiers;
 use serde_json::json;
 use std::path::Path;
 
@@ -28,7 +29,8 @@ fn page(instance: &Instance) -> Result<String, String> {
 }
 
 fn settings(cluster: &Cluster) -> String {
-    let text = "[registry.mirrors]\n\"192.168.58.201:5000\" = \"10.0.15.10:5000\"\n";
+    let text = "[registry.mirrors]\n\"192.168.58.201:5000\" = \"10.0.15.10:5000\"\n\
+                [volume]\npool_size = \"2GiB\"\n";
     cluster.write("tandem.toml", text)
 }
 
@@ -39,7 +41,7 @@ pub fn definitions_run_as_their_authors_wrote_them(cluster: &Cluster) {
     cluster.push_images();
     myapp(cluster);
     testweave(cluster);
-    three_tiers(cluster);
+    three_tiers::run_scale_and_move(cluster);
     cluster.down();
 }
 
@@ -87,78 +89,4 @@ fn testweave(cluster: &Cluster) {
             .ok_or(log)
     });
     cluster.tandem(&["app", "remove", "testweave", "--yes", "--wait"]);
-}
-
-/// Nginx passes on to the application, by its bare name.
-fn three_tiers(cluster: &Cluster) {
-    let (nodeapp, nginx) = ("/application/app/nodeapp", "/application/web/nginx");
-    deploy(cluster, "nodeapp", "application/app", 2);
-    deploy(cluster, "nginx", "application/web", 1);
-    let tasks = |id: &str| {
-        cluster
-            .instances(id)
-            .into_iter()
-            .map(|i| i.task)
-            .collect::<Vec<_>>()
-    };
-    cluster.running(nodeapp, 2);
-    let front = cluster.running(nginx, 1).remove(0);
-    let before = [tasks(nodeapp), tasks(nginx)];
-    assert!(deploy(cluster, "nodeapp", "application/app", 2).contains("unchanged"));
-    assert!(deploy(cluster, "nginx", "application/web", 1).contains("unchanged"));
-    assert_eq!(
-        [tasks(nodeapp), tasks(nginx)],
-        before,
-        "twice in a row changes nothing"
-    );
-
-    // The database is the one tier that is not there, and the one that is missed.
-    let through = || {
-        ask(&format!("{}:9080", front.hostname), "GET", "/", None)
-            .map_err(|error| error.to_string())
-    };
-    wait_for("a page from the application", || {
-        let (status, body) = through()?;
-        (status == 503 && body.contains("the database does not answer"))
-            .then_some(())
-            .ok_or(body)
-    });
-    deploy(cluster, "nodeapp", "application/app", 3);
-    cluster.running(nodeapp, 3);
-    let asker = front.clone();
-    wait_for("three to be found", || {
-        let names = cluster.within(&asker, "nslookup -type=a nodeapp.weave.local 10.32.0.1")?;
-        (names.matches("10.3").count() > 3)
-            .then_some(())
-            .ok_or(names)
-    });
-    // `tag=NAME` finds its log.
-    assert!(
-        cluster
-            .try_tandem(&["logs", "--tag", "nginx"])
-            .status
-            .success()
-    );
-}
-
-fn deploy(cluster: &Cluster, app: &str, group: &str, instances: u32) -> String {
-    let file = file(&format!("three-tier/{app}.json.j2"));
-    let id = format!("{group}/{app}");
-    let variables = [
-        "docker_registry=10.0.15.10:5000".to_owned(),
-        format!("app_group={group}"),
-        format!("app_id={app}"),
-        "tag=1".to_owned(),
-        format!("instances={instances}"),
-        "cpus=0.1".to_owned(),
-        "memory=128".to_owned(),
-        "slavetype=app".to_owned(),
-    ];
-    let mut words = vec!["deploy", &file, "--id", &id, "--wait"];
-    words.extend(
-        variables
-            .iter()
-            .flat_map(|variable| ["-e", variable.as_str()]),
-    );
-    cluster.tandem(&words)
 }
