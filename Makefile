@@ -3,7 +3,7 @@
 export PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint clean-cluster install uninstall
+.PHONY: help build demo test lint bench clean-cluster install uninstall
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,10 @@ test: ## packages, lint and every test; ends with the totals
 lint: ## rustfmt, clippy, tidy, and cargo-deny where it is installed
 	scripts/packages build
 	scripts/lint
+
+bench: ## what it costs, beside what does the same; TANDEM_SWARM names what measures Docker Swarm
+	scripts/packages build run bench
+	cargo xtask bench
 
 clean-cluster: build ## stop the local cluster and remove its apps, volumes and images
 	cargo run --locked --quiet -- down --purge --yes

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod images;
 mod tidy;
 
@@ -28,6 +29,12 @@ enum Chore {
     /// Prints one finding a line, as `file:line: what; what to do`. Exit status: 0 when there is
     /// none, 1 when there are some, 2 when the rules could not be checked.
     Tidy,
+    /// Measure what Tandem costs, beside what does the same, and hold it against its goals
+    ///
+    /// Builds an optimised binary first. Both sides of a comparison take turns; what is printed are
+    /// medians. A goal that is missed is said to be missed; exit status: 0 when all was measured, 1
+    /// when a program failed. Needs root and the packages of `scripts/packages bench`.
+    Bench(bench::Arguments),
     /// Make the base images of the examples and push them as `base/NAME:TAG`
     ///
     /// Bases are made of Debian packages, once for each recipe; the second run only pushes what
@@ -59,6 +66,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let ending = match arguments.chore {
         Chore::Tidy => run_tidy(),
+        Chore::Bench(arguments) => repository().and_then(|root| bench::run(&arguments, &root)),
         Chore::Images(arguments) => images::run(&arguments).map(|()| Ending::Good),
     };
     ending

@@ -68,10 +68,10 @@ pub(crate) struct Heart {
     /// The directories of volumes that are open.
     opened: BTreeMap<VolumeId, PathBuf>,
     pool_look: volumes::Look,
+    arrivals_told: Time,
     measuring: volumes::Look,
     /// Bytes that volumes can still grow by, as last told.
     room: Option<u64>,
-    arrivals_told: Time,
     pulls: BTreeMap<InstanceId, CancellationToken>,
     checks: BTreeMap<InstanceId, AbortHandle>,
     asks: BTreeMap<u64, Asked>,
@@ -133,9 +133,9 @@ impl Heart {
             running: BTreeMap::new(),
             opened: BTreeMap::new(),
             pool_look: volumes::Look::default(),
+            arrivals_told: Time(0),
             measuring: volumes::Look::default(),
             room: None,
-            arrivals_told: Time(0),
             pulls: BTreeMap::new(),
             checks: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -260,8 +260,8 @@ impl Heart {
         self.check();
         self.offer();
         self.look_at_pool();
-        self.measure();
         self.tell_arrivals();
+        self.measure();
         self.send();
         self.keep_directory();
     }

@@ -331,6 +331,7 @@ fn hello(n: u32) -> Hello {
                 text("zone", format!("z{}", n % 10)),
             ]),
             ports: (31_000, 32_000),
+            stream_port: 4434,
             allow: Vec::new(),
             boot: "1".into(),
             version: "0.1.0".into(),

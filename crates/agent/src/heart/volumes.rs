@@ -18,8 +18,8 @@ use crate::streams::Offer;
 use crate::volumes::Measures;
 
 const LOOK_EVERY: Millis = Millis(3000);
-const MEASURE_EVERY: Millis = Millis(5000);
 const TELL_EVERY: Millis = Millis(1000);
+const MEASURE_EVERY: Millis = Millis(5000);
 
 #[derive(Debug, Default)]
 pub(super) struct Look {

@@ -34,7 +34,8 @@ fn node() -> NodeRecord {
             allow: Vec::new(),
             boot: String::new(),
             version: String::new(),
-        },
+        }
+        .into(),
         overlay: [10, 32, 0, 2].into(),
         presence: Presence::Here,
         draining: false,

@@ -50,10 +50,10 @@ fn main() -> ExitCode {
             registry::skopeo_and_buildah_push_and_pull_and_trouble_is_told,
             wild::definitions_run_as_their_authors_wrote_them,
             moves::a_database_moves_with_its_data,
-            recover::a_volume_goes_on_with_its_last_copy_when_its_node_is_lost,
-            recover::a_move_to_a_node_without_room_is_refused_with_the_figures,
             databases::nothing_acknowledged_is_lost_in_five_moves,
             databases::nothing_acknowledged_is_lost_when_a_move_s_parties_die,
+            recover::a_volume_goes_on_with_its_last_copy_when_its_node_is_lost,
+            recover::a_move_to_a_node_without_room_is_refused_with_the_figures,
             python::marathon_s_python_client_works,
         ],
     })
