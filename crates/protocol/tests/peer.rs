@@ -147,6 +147,19 @@ async fn nothing_is_a_stream_too() {
 }
 
 #[tokio::test]
+async fn who_is_told_to_wait_gets_it_all_the_same() {
+    let [n1, n2] = nodes(["n1", "n2"]).await;
+    let (address, _giver) = giver(n1, async |mut asked: Asked| {
+        asked.wait().await?;
+        asked.wait().await?;
+        give_all(asked).await
+    })
+    .await;
+    let mut incoming = peer::ask(address, "n1", &n2, &request(0)).await.unwrap();
+    assert!(read(&mut incoming).await.unwrap() == content());
+}
+
+#[tokio::test]
 async fn what_was_not_offered_is_denied_with_the_reason() {
     let [n1, n2] = nodes(["n1", "n2"]).await;
     let (address, _giver) = giver(n1, async |asked: Asked| {
