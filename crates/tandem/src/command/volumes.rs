@@ -382,4 +382,52 @@ mod tests {
         COPY        kept on n2, generation 1
         ");
     }
+
+    #[test]
+    fn what_is_set_aside_shows_its_size_its_age_and_its_name() {
+        let volume: Volume = serde_json::from_str(
+            r#"{"name":"pg","size":1024,"home":"n1","generation":3,"removing":false,"copies":[
+            {"node":"n1","role":"live","generation":3,"bytes":39845888},
+            {"node":"n2","role":"aside","generation":2,"bytes":39845888,"since":"a while",
+            "name":"pg.g2.20261121T162944Z"}]}"#,
+        )
+        .unwrap();
+        insta::assert_snapshot!(render(std::slice::from_ref(&volume)), @r"
+        VOLUME  SIZE   NODE  APP  STATE  COPIES
+        pg      1 GiB  n1    -    free   n1 live, n2 aside (38 MiB, a while)
+        ");
+        insta::assert_snapshot!(render_one(&volume), @r"
+        VOLUME      pg
+        SIZE        1 GiB
+        NODE        n1
+        APP         -
+        INSTANCE    -
+        GENERATION  3
+        STATE       free
+        COPY        live on n1, generation 3
+        COPY        aside on n2, generation 2, 38 MiB, a while, n2/pg.g2.20261121T162944Z
+        ");
+    }
+
+    #[test]
+    fn an_operator_is_told_what_a_recovery_gives_up() {
+        let plan = Recovery {
+            from: "n2".into(),
+            silent_since: Some("noon".into()),
+            node: "n1".into(),
+            copied: Some("breakfast".into()),
+            bytes: Some(39845888),
+            generation: 3,
+            tenant: Some("/db".into()),
+            newer: vec!["n3".into()],
+        };
+        insta::assert_snapshot!(told("pg", &plan).join("\n"), @r"
+        volume pg is on n2: n2 is silent since noon, noon
+        n1 has a copy, as it was at breakfast, breakfast, about 38 MiB
+        everything written since then is given up; should n2 come back, it sets that aside
+        should n2 only be cut off, what runs there may answer until it hears of this
+        newer copies are on n3, silent too
+        /db starts on n1
+        ");
+    }
 }

@@ -41,13 +41,16 @@ fn volume(cluster: &Cluster, name: &str) -> Value {
     cluster.get(&format!("/tandem/v1/volumes/{name}"))
 }
 
-/// A node's copy of a volume, once it is in that role and measured.
+/// A node's copy of a volume, once it is all that its role says, and measured.
 fn copy(cluster: &Cluster, name: &str, node: &str, role: &str) -> Value {
     wait_for(&format!("{role} data of {name} on {node}"), || {
         let volume = volume(cluster, name);
         let copies = volume["copies"].as_array().cloned().unwrap_or_default();
-        let fits =
-            |copy: &Value| copy["node"] == node && copy["role"] == role && copy["bytes"].is_u64();
+        // Its role is on disk before what it says is done.
+        let done = |copy: &Value| role != "aside" || copy["name"].is_string();
+        let fits = |copy: &Value| {
+            copy["node"] == node && copy["role"] == role && copy["bytes"].is_u64() && done(copy)
+        };
         copies.into_iter().find(fits).ok_or(volume.to_string())
     })
 }
