@@ -164,9 +164,9 @@ async fn until_there(client: &Client, id: &str, planned: &Planned, called: &str)
 fn progress(movement: &Move) -> String {
     let Move { phase, round, .. } = movement;
     let round = round.map(|round| format!(", round {}", round + 1));
-    let amount = |bytes: u64| table::mebibytes(bytes as f64 / f64::from(1 << 20));
     let arrived = movement.bytes.zip(movement.bytes_per_second);
-    let arrived = arrived.map(|(bytes, rate)| format!(", {} at {}/s", amount(bytes), amount(rate)));
+    let arrived = arrived
+        .map(|(bytes, rate)| format!(", {} at {}/s", table::bytes(bytes), table::bytes(rate)));
     let why = movement.reason.as_ref().or(movement.trouble.as_ref());
     let why = why.map(|why| format!("; {why}"));
     format!(

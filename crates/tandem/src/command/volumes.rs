@@ -1,6 +1,6 @@
 //! `tandem volumes`, and `tandem volume` on one of them.
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::Reading;
 use super::moves::{self, Manner};
@@ -204,12 +204,12 @@ async fn remove_copy(client: &Client, args: &RemoveArgs, aside: &AsideName) -> R
 
 async fn recover(args: RecoverArgs) -> Result<()> {
     let client = args.connection.open()?;
-    let ask = |node: Option<&str>, dry_run: bool| {
+    let ask = |wish: Value| {
         let path = format!("{}/recover", path(&args.name));
-        let wish = json!({ "node": node, "dryRun": dry_run });
         Ask::post(path).with(wish).for_root()
     };
-    let plan: Recovery = match client.ask(ask(args.node.as_deref(), true)).await {
+    let question = json!({ "node": args.node, "dryRun": true });
+    let plan: Recovery = match client.ask(ask(question)).await {
         Ok(answer) => answer.decode()?,
         Err(fault) => {
             return Err(match &args.node {
@@ -229,7 +229,8 @@ async fn recover(args: RecoverArgs) -> Result<()> {
     );
     ask::consent(args.yes, &what)?;
     // What was shown is what is done, or nothing.
-    let answer = client.ask(ask(Some(&plan.node), false)).await?;
+    let wish = json!({ "node": plan.node, "generation": plan.generation });
+    let answer = client.ask(ask(wish)).await?;
     let done: Recovery = answer.decode()?;
     out::data(&format!(
         "{} goes on at {} (generation {})\n",
