@@ -5,6 +5,7 @@
 //! socket alone ([`Door`]).
 
 mod answer;
+mod events;
 mod home;
 mod marathon;
 mod query;
@@ -52,6 +53,7 @@ pub enum Door {
 pub(crate) struct Context {
     master: Master,
     advertised: Arc<(String, u16)>,
+    events: events::Hub,
     door: Door,
 }
 

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use futures::StreamExt;
 use hyper::Request;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -321,4 +322,97 @@ async fn the_small_endpoints_answer() {
         409
     );
     assert_eq!(server.ask("GET", "/v2/tasks?text=1", "").await.text, "");
+}
+
+impl Server {
+    /// A stream of events; the name and the object of each.
+    async fn events(&self, path: &str) -> Events {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let request = Request::get(format!("http://{}{path}", self.address))
+            .header("accept", "text/event-stream")
+            .body(Body::empty())
+            .unwrap();
+        let (parts, body) = client.request(request).await.unwrap().into_parts();
+        assert_eq!(parts.status.as_u16(), 200);
+        assert_eq!(parts.headers["content-type"], "text/event-stream");
+        Events {
+            frames: Body::new(body).into_data_stream(),
+            text: String::new(),
+        }
+    }
+}
+
+struct Events {
+    frames: axum::body::BodyDataStream,
+    text: String,
+}
+
+impl Events {
+    async fn next(&mut self) -> (String, Value) {
+        loop {
+            if let Some((frame, rest)) = self.text.split_once("\n\n") {
+                let fields: Vec<&str> = frame.lines().collect();
+                let (name, data) = match fields[..] {
+                    [name, data] => (name.strip_prefix("event: "), data.strip_prefix("data: ")),
+                    _ => panic!("no event: {frame}"),
+                };
+                let event = (
+                    name.unwrap().to_owned(),
+                    serde_json::from_str(data.unwrap()).unwrap(),
+                );
+                self.text = rest.to_owned();
+                return event;
+            }
+            let bytes = self.frames.next().await.unwrap().unwrap();
+            self.text.push_str(std::str::from_utf8(&bytes).unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_accepted_is_told_to_those_who_listen() {
+    let server = serve(tempfile::tempdir().unwrap()).await;
+    assert_eq!(server.ask("GET", "/v2/events", "").await.status, 405);
+    let mut all = server.events("/v2/events").await;
+    let two = "/v2/events?event_type=deployment_info&event_type=app_terminated_event";
+    let mut some = server.events(two).await;
+    let (name, hello) = all.next().await;
+    assert_eq!(name, "event_stream_attached");
+    assert_eq!(hello["eventType"], json!(name));
+    assert_eq!(hello["remoteAddress"], "127.0.0.1");
+
+    let put = server.ask("PUT", "/v2/apps/shop/web", sleep(1)).await;
+    let deployment = put.json()["deploymentId"].clone();
+    let (name, posted) = all.next().await;
+    assert_eq!(
+        (name.as_str(), &posted["uri"]),
+        ("api_post_event", &json!("/v2/apps/shop/web"))
+    );
+    assert_eq!(posted["appDefinition"]["version"], put.json()["version"]);
+    assert_eq!(all.next().await.0, "group_change_success");
+    for listener in [&mut all, &mut some] {
+        let (name, begun) = listener.next().await;
+        assert_eq!(
+            (name.as_str(), &begun["plan"]["id"]),
+            ("deployment_info", &deployment)
+        );
+    }
+    server.ask("DELETE", "/v2/apps/shop/web", "").await;
+    loop {
+        let (name, body) = some.next().await;
+        if name != "deployment_info" {
+            assert_eq!(
+                (name.as_str(), &body["appId"]),
+                ("app_terminated_event", &json!("/shop/web"))
+            );
+            break;
+        }
+    }
+    loop {
+        let (name, body) = all.next().await;
+        if name == "deployment_failed" {
+            assert_eq!(body["id"], deployment);
+            break;
+        }
+    }
 }

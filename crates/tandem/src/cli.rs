@@ -8,6 +8,7 @@ use crate::command::apps::AppCommand;
 use crate::command::build::BuildArgs;
 use crate::command::deploy::DeployArgs;
 use crate::command::deployments::DeploymentCommand;
+use crate::command::events::EventsArgs;
 use crate::command::exec::ExecArgs;
 use crate::command::images::ImagesArgs;
 use crate::command::logs::LogsArgs;
@@ -87,6 +88,8 @@ enum Command {
     Deployment(DeploymentCommand),
     /// Show why something is not running
     Queue(Reading),
+    /// Follow what happens, one line for each event
+    Events(EventsArgs),
     /// Show the overlay network and its addresses
     Network(Reading),
     /// Build an image from a directory with a Dockerfile
@@ -103,8 +106,6 @@ enum Command {
     Completions { shell: Shell },
     /// Print the version
     Version,
-    #[command(hide = true)]
-    Events(Anything),
     #[command(hide = true)]
     Debug(Anything),
 }
@@ -142,7 +143,6 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Config(ConfigCommand::Default) => out::data(&settings::default_file()),
         Command::Completions { shell } => completions(shell),
         Command::Version => out::data(&format!("tandem {}\n", env!("CARGO_PKG_VERSION"))),
-        Command::Events(_) => Err(not_there_yet("following events")),
         Command::Debug(_) => Err(not_there_yet("`tandem debug`")),
         command => client::runtime()?.block_on(ask(command)),
     }
@@ -168,6 +168,7 @@ async fn ask(command: Command) -> Result<()> {
         Command::Deployments(reading) => command::deployments::list(reading).await,
         Command::Deployment(command) => command::deployments::run(command).await,
         Command::Queue(reading) => command::queue::run(reading).await,
+        Command::Events(args) => command::events::run(args).await,
         Command::Network(reading) => command::network::run(reading).await,
         Command::Build(args) => command::build::run(args).await,
         Command::Images(args) => command::images::run(args).await,
@@ -179,7 +180,6 @@ async fn ask(command: Command) -> Result<()> {
         | Command::Config(_)
         | Command::Completions { .. }
         | Command::Version
-        | Command::Events(_)
         | Command::Debug(_) => unreachable!("`run` handles these itself"),
     }
 }
@@ -228,14 +228,10 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_says_so() {
-        for line in [
-            vec!["tandem", "events"],
-            vec!["tandem", "debug", "logs", "-f"],
-        ] {
-            let fault = run(Cli::try_parse_from(&line).unwrap()).unwrap_err();
-            assert!(fault.text().contains("not there yet"), "{line:?}");
-            assert_eq!(fault.exit, Exit::Refused);
-        }
+        let line = ["tandem", "debug", "logs", "-f"];
+        let fault = run(Cli::try_parse_from(line).unwrap()).unwrap_err();
+        assert!(fault.text().contains("not there yet"));
+        assert_eq!(fault.exit, Exit::Refused);
     }
 
     #[test]

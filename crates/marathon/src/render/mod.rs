@@ -16,6 +16,9 @@ use model::time::Time;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
+pub(crate) use app::explained;
+pub(crate) use task::instance_id;
+
 pub use app::{AppView, Counts, FailureView, definition};
 pub use deployment::{ActionView, DeploymentView, StepView};
 pub use info::InfoView;

@@ -4,6 +4,7 @@ pub mod apps;
 pub mod build;
 pub mod deploy;
 pub mod deployments;
+pub mod events;
 pub mod exec;
 pub mod images;
 pub mod logs;
