@@ -25,6 +25,7 @@ pub fn routes() -> Router<Context> {
         .route("/queue", get(status::queue))
         .route("/nodes", get(nodes::list))
         .route("/nodes/{name}", get(nodes::read))
+        .route("/nodes/{name}/network", get(network::of_node))
         .route("/nodes/{name}/drain", post(nodes::drain))
         .route("/nodes/{name}/undrain", post(nodes::undrain))
         .route("/nodes/{name}/lost", post(nodes::lost))

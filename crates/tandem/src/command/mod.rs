@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod build;
+pub mod debug;
 pub mod deploy;
 pub mod deployments;
 pub mod events;
