@@ -8,6 +8,7 @@ mod answer;
 mod events;
 mod home;
 mod marathon;
+mod metrics;
 mod query;
 mod serve;
 mod tandem;
@@ -54,6 +55,7 @@ pub(crate) struct Context {
     master: Master,
     advertised: Arc<(String, u16)>,
     events: events::Hub,
+    served: Arc<metrics::Served>,
     door: Door,
 }
 
@@ -67,6 +69,7 @@ pub(crate) fn router(context: Context) -> Router {
     Router::new()
         .merge(home::routes())
         .merge(marathon::routes())
+        .merge(metrics::routes())
         .nest("/tandem/v1", tandem::routes())
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)

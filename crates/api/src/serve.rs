@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
 use crate::events::Hub;
+use crate::metrics::Served;
 use crate::{Config, Context, Door, router};
 
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +36,14 @@ pub enum Error {
 pub async fn serve(master: Master, config: Config) -> Result<(), Error> {
     let advertised = Arc::new(config.advertised);
     let events = Hub::default();
+    let served = Arc::new(Served::begin());
     // Before anybody can listen, so that nobody misses what he did himself.
     let watch = master.store().watch();
     let context = |door| Context {
         master: master.clone(),
         advertised: Arc::clone(&advertised),
         events: events.clone(),
+        served: Arc::clone(&served),
         door,
     };
     let socket = bind_socket(&config.socket)?;

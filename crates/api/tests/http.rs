@@ -416,3 +416,28 @@ async fn what_is_accepted_is_told_to_those_who_listen() {
         }
     }
 }
+
+#[tokio::test]
+async fn metrics_are_numbers_in_both_forms() {
+    let server = serve(tempfile::tempdir().unwrap()).await;
+    server.ask("PUT", "/v2/apps/a", sleep(2)).await;
+    assert_eq!(server.ask("GET", "/v2/nowhere", "").await.status, 404);
+    let metrics = server.ask("GET", "/metrics", "").await.json();
+    assert_eq!(metrics["version"], "4.0.0");
+    let gauge = |name: &str| metrics["gauges"][name]["value"].clone();
+    assert_eq!(gauge("marathon.apps.active.gauge"), json!(1));
+    assert_eq!(gauge("marathon.deployments.active.gauge"), json!(1));
+    assert_eq!(gauge("tandem.instances.rung.running.gauge"), json!(0));
+    assert!(gauge("tandem.store.revision.gauge").as_u64().unwrap() > 0);
+    let counter = |name: &str| metrics["counters"][name]["count"].clone();
+    assert_eq!(counter("tandem.http.responses.4xx.counter"), json!(1));
+    for empty in ["histograms", "meters", "timers"] {
+        assert_eq!(metrics[empty], json!({}));
+    }
+    let text = server.ask("GET", "/metrics/prometheus", "").await.text;
+    assert!(
+        text.contains("# TYPE marathon_apps_active_gauge gauge\nmarathon_apps_active_gauge 1\n"),
+        "{text}"
+    );
+    assert!(text.contains("tandem_http_responses_4xx_counter 1\n"));
+}
