@@ -1,5 +1,5 @@
-//! Questions of clients, relayed by the master: an instance's log, a command inside it. One task
-//! each; what it says goes to the session's slower lane, so that a client who does not read
+//! Questions of clients, relayed by the master: an instance's log, a command inside it, the
+//! node's network. One task each; what it says goes to the session's slower lane, so that a client who does not read
 //! holds up nobody but himself.
 
 use std::collections::BTreeMap;
@@ -8,16 +8,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use container::log::{From, Line, Reader, Stream};
 use container::{Console, Dir, Exec, ExecSpec, How, Instance, Streams};
 use model::Time;
-use model::session::{Ask, FromAgent, Input, LogLine, LogStream, Part};
+use model::session::{FromAgent, Input, LogLine, LogStream, Part};
+use network::Inspection;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::words;
+use crate::event::NetworkState;
 
 /// Inputs that may wait for a command that does not read.
 pub(crate) const INPUTS_WAITING: usize = 256;
+const ROWS_AT_ONCE: usize = 512;
 const CHUNK_BYTES: usize = 16 << 10;
 /// A line of many pieces is told in parts of this size.
 const LINE_BYTES_MAX: usize = 1 << 20;
@@ -54,13 +57,59 @@ pub(crate) struct About {
     pub over: CancellationToken,
 }
 
+/// An ask, with what it is about.
+pub(crate) enum Question {
+    Log {
+        about: About,
+        tail: Option<u32>,
+        follow: bool,
+    },
+    Exec {
+        about: About,
+        args: Vec<String>,
+        tty: Option<(u16, u16)>,
+        input: mpsc::Receiver<Input>,
+    },
+    Network(NetworkState),
+}
+
 /// Answers, and returns when there is nothing more to say.
-pub(crate) async fn answer(what: Ask, about: About, answer: Answer, input: mpsc::Receiver<Input>) {
+pub(crate) async fn answer(question: Question, answer: Answer) {
     // A client that has gone needs no last word.
-    let _ = match what {
-        Ask::Log { tail, follow, .. } => log(about, tail, follow, &answer).await,
-        Ask::Exec { args, tty, .. } => exec(about, args, tty, &answer, input).await,
+    let _ = match question {
+        Question::Log {
+            about,
+            tail,
+            follow,
+        } => log(about, tail, follow, &answer).await,
+        Question::Exec {
+            about,
+            args,
+            tty,
+            input,
+        } => exec(about, args, tty, &answer, input).await,
+        Question::Network(state) => network(state, &answer).await,
     };
+}
+
+/// Tells what the node's network is beside what it should be.
+async fn network(state: NetworkState, answer: &Answer) -> Result<(), Gone> {
+    let inspected = match state {
+        NetworkState::Up(network) => network.inspect().await.map_err(|error| words(&error)),
+        NetworkState::Down(why) => Err(format!("the overlay is not up: {why}")),
+    };
+    match inspected {
+        Ok(inspection) => compared(inspection, answer).await,
+        Err(why) => answer.say(Part::Failed(why)).await,
+    }
+}
+
+async fn compared(inspection: Inspection, answer: &Answer) -> Result<(), Gone> {
+    for rows in inspection.compared.chunks(ROWS_AT_ONCE) {
+        answer.say(Part::Compared(rows.to_vec())).await?;
+    }
+    answer.say(Part::Tables(inspection.tables)).await?;
+    answer.say(Part::End).await
 }
 
 async fn log(about: About, tail: Option<u32>, follow: bool, answer: &Answer) -> Result<(), Gone> {

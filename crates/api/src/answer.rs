@@ -200,9 +200,10 @@ pub async fn no_such_method(request: Request) -> Failure {
     Failure::Other(StatusCode::METHOD_NOT_ALLOWED, text)
 }
 
-/// What every answer carries.
+/// What every answer carries; each is counted.
 pub async fn headers(State(context): State<Context>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    context.served.count(response.status());
     let headers = response.headers_mut();
     if let Ok(leader) = HeaderValue::from_str(&format!("http://{}", context.leader())) {
         headers.insert(HeaderName::from_static("x-marathon-leader"), leader);

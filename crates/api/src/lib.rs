@@ -5,8 +5,10 @@
 //! socket alone ([`Door`]).
 
 mod answer;
+mod events;
 mod home;
 mod marathon;
+mod metrics;
 mod query;
 mod serve;
 mod tandem;
@@ -52,6 +54,8 @@ pub enum Door {
 pub(crate) struct Context {
     master: Master,
     advertised: Arc<(String, u16)>,
+    events: events::Hub,
+    served: Arc<metrics::Served>,
     door: Door,
 }
 
@@ -65,6 +69,7 @@ pub(crate) fn router(context: Context) -> Router {
     Router::new()
         .merge(home::routes())
         .merge(marathon::routes())
+        .merge(metrics::routes())
         .nest("/tandem/v1", tandem::routes())
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)

@@ -10,6 +10,8 @@ use master::Master;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
+use crate::events::Hub;
+use crate::metrics::Served;
 use crate::{Config, Context, Door, router};
 
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +35,15 @@ pub enum Error {
 /// Serves until something fails. Everything is bound before the first request is answered.
 pub async fn serve(master: Master, config: Config) -> Result<(), Error> {
     let advertised = Arc::new(config.advertised);
+    let events = Hub::default();
+    let served = Arc::new(Served::begin());
+    // Before anybody can listen, so that nobody misses what he did himself.
+    let watch = master.store().watch();
     let context = |door| Context {
         master: master.clone(),
         advertised: Arc::clone(&advertised),
+        events: events.clone(),
+        served: Arc::clone(&served),
         door,
     };
     let socket = bind_socket(&config.socket)?;
@@ -45,11 +53,16 @@ pub async fn serve(master: Master, config: Config) -> Result<(), Error> {
             .await
             .map_err(|source| Error::Listen { address, source })?;
         let public = router(context(Door::Public));
+        let public = public.into_make_service_with_connect_info::<SocketAddr>();
         servers.spawn(async move { axum::serve(listener, public).await });
         tracing::info!(%address, "API is served on http://{address}");
     }
     let root = router(context(Door::Root));
     servers.spawn(async move { axum::serve(socket, root).await });
+    servers.spawn(async move {
+        events.run(watch).await;
+        Ok(())
+    });
     match servers.join_next().await {
         Some(Ok(Err(source))) => Err(Error::Serve { source }),
         Some(Ok(Ok(())) | Err(_)) | None => Err(Error::Ended),

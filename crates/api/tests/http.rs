@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use futures::StreamExt;
 use hyper::Request;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -335,4 +336,122 @@ async fn what_gives_up_or_destroys_data_is_answered_on_the_socket_only() {
         assert_eq!(reply.status, 403, "{method} {path}");
         assert!(reply.text.contains("master/api.sock"), "{}", reply.text);
     }
+}
+
+impl Server {
+    /// A stream of events; the name and the object of each.
+    async fn events(&self, path: &str) -> Events {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let request = Request::get(format!("http://{}{path}", self.address))
+            .header("accept", "text/event-stream")
+            .body(Body::empty())
+            .unwrap();
+        let (parts, body) = client.request(request).await.unwrap().into_parts();
+        assert_eq!(parts.status.as_u16(), 200);
+        assert_eq!(parts.headers["content-type"], "text/event-stream");
+        Events {
+            frames: Body::new(body).into_data_stream(),
+            text: String::new(),
+        }
+    }
+}
+
+struct Events {
+    frames: axum::body::BodyDataStream,
+    text: String,
+}
+
+impl Events {
+    async fn next(&mut self) -> (String, Value) {
+        loop {
+            if let Some((frame, rest)) = self.text.split_once("\n\n") {
+                let fields: Vec<&str> = frame.lines().collect();
+                let (name, data) = match fields[..] {
+                    [name, data] => (name.strip_prefix("event: "), data.strip_prefix("data: ")),
+                    _ => panic!("no event: {frame}"),
+                };
+                let event = (
+                    name.unwrap().to_owned(),
+                    serde_json::from_str(data.unwrap()).unwrap(),
+                );
+                self.text = rest.to_owned();
+                return event;
+            }
+            let bytes = self.frames.next().await.unwrap().unwrap();
+            self.text.push_str(std::str::from_utf8(&bytes).unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_accepted_is_told_to_those_who_listen() {
+    let server = serve(tempfile::tempdir().unwrap()).await;
+    assert_eq!(server.ask("GET", "/v2/events", "").await.status, 405);
+    let mut all = server.events("/v2/events").await;
+    let two = "/v2/events?event_type=deployment_info&event_type=app_terminated_event";
+    let mut some = server.events(two).await;
+    let (name, hello) = all.next().await;
+    assert_eq!(name, "event_stream_attached");
+    assert_eq!(hello["eventType"], json!(name));
+    assert_eq!(hello["remoteAddress"], "127.0.0.1");
+
+    let put = server.ask("PUT", "/v2/apps/shop/web", sleep(1)).await;
+    let deployment = put.json()["deploymentId"].clone();
+    let (name, posted) = all.next().await;
+    assert_eq!(
+        (name.as_str(), &posted["uri"]),
+        ("api_post_event", &json!("/v2/apps/shop/web"))
+    );
+    assert_eq!(posted["appDefinition"]["version"], put.json()["version"]);
+    assert_eq!(all.next().await.0, "group_change_success");
+    for listener in [&mut all, &mut some] {
+        let (name, begun) = listener.next().await;
+        assert_eq!(
+            (name.as_str(), &begun["plan"]["id"]),
+            ("deployment_info", &deployment)
+        );
+    }
+    server.ask("DELETE", "/v2/apps/shop/web", "").await;
+    loop {
+        let (name, body) = some.next().await;
+        if name != "deployment_info" {
+            assert_eq!(
+                (name.as_str(), &body["appId"]),
+                ("app_terminated_event", &json!("/shop/web"))
+            );
+            break;
+        }
+    }
+    loop {
+        let (name, body) = all.next().await;
+        if name == "deployment_failed" {
+            assert_eq!(body["id"], deployment);
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_numbers_in_both_forms() {
+    let server = serve(tempfile::tempdir().unwrap()).await;
+    server.ask("PUT", "/v2/apps/a", sleep(2)).await;
+    assert_eq!(server.ask("GET", "/v2/nowhere", "").await.status, 404);
+    let metrics = server.ask("GET", "/metrics", "").await.json();
+    assert_eq!(metrics["version"], "4.0.0");
+    let gauge = |name: &str| metrics["gauges"][name]["value"].clone();
+    assert_eq!(gauge("marathon.apps.active.gauge"), json!(1));
+    assert_eq!(gauge("marathon.deployments.active.gauge"), json!(1));
+    assert_eq!(gauge("tandem.instances.rung.running.gauge"), json!(0));
+    assert!(gauge("tandem.store.revision.gauge").as_u64().unwrap() > 0);
+    let counter = |name: &str| metrics["counters"][name]["count"].clone();
+    assert_eq!(counter("tandem.http.responses.4xx.counter"), json!(1));
+    for empty in ["histograms", "meters", "timers"] {
+        assert_eq!(metrics[empty], json!({}));
+    }
+    let text = server.ask("GET", "/metrics/prometheus", "").await.text;
+    assert!(
+        text.contains("# TYPE marathon_apps_active_gauge gauge\nmarathon_apps_active_gauge 1\n"),
+        "{text}"
+    );
+    assert!(text.contains("tandem_http_responses_4xx_counter 1\n"));
 }

@@ -6,9 +6,11 @@
 //! ```
 //! Nothing here decides or acts: a spec says what is wanted, a view what is. [`merge`] collects
 //! every fault; [`warnings()`] tells what is accepted and does nothing yet. Bodies of faults are in
-//! [`fault`], query parameters in [`query`].
+//! [`fault`], query parameters in [`query`], what
+//! `/v2/events` tells in [`events`].
 
 mod build;
+pub mod events;
 pub mod fault;
 mod form;
 mod merge;

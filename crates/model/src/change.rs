@@ -126,6 +126,9 @@ pub enum Change {
     },
     DeploymentEnded {
         deployment: DeploymentId,
+        /// By a request, before it was done.
+        #[serde(default)]
+        broken: bool,
     },
 
     VolumePut {
@@ -203,6 +206,8 @@ pub struct Touched {
     pub assignments: BTreeSet<NodeId>,
     pub volumes: BTreeSet<VolumeId>,
     pub deployments: BTreeSet<DeploymentId>,
+    /// Of the deployments: those that ended before they were done.
+    pub broken: BTreeSet<DeploymentId>,
     pub moves: BTreeSet<MoveId>,
     /// Nodes where room or a claim may have become free.
     pub freed: BTreeSet<NodeId>,
@@ -224,6 +229,7 @@ impl Touched {
         join(&mut self.assignments, other.assignments);
         join(&mut self.volumes, other.volumes);
         join(&mut self.deployments, other.deployments);
+        join(&mut self.broken, other.broken);
         join(&mut self.moves, other.moves);
         join(&mut self.freed, other.freed);
         join(&mut self.entries, other.entries);

@@ -147,6 +147,8 @@ pub enum Ask {
         args: Vec<String>,
         tty: Option<(u16, u16)>,
     },
+    /// What the node's part of the network is, beside what it should be.
+    Network,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,12 +167,25 @@ pub enum Part {
     Log(Vec<LogLine>),
     Stdout(Vec<u8>),
     Stderr(Vec<u8>),
+    Compared(Vec<Compared>),
+    /// The node's nftables tables.
+    Tables(String),
     /// The exec's exit code; the last part.
     Exited(i32),
-    /// The last part of a log.
+    /// The last part of a log, and of what a network is.
     End,
     /// Why it could not be done; the last part.
     Failed(String),
+}
+
+/// One thing of a node's network, in words: what it should be, and what it is. Empty: nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compared {
+    /// `device`, `address` or `port`.
+    pub kind: String,
+    pub name: String,
+    pub wanted: String,
+    pub found: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -46,6 +46,23 @@ impl Devices {
     }
 }
 
+/// A network's bridge and VXLAN device.
+pub(crate) fn names(kind: NetworkKind) -> (&'static str, &'static str) {
+    match kind {
+        NetworkKind::Overlay => ("tnd0", "tnd0vx"),
+        NetworkKind::Fixed => ("tnd1", "tnd1vx"),
+    }
+}
+
+/// Those of the overlay's bridge: the node's own first, which makes it the preferred source, then
+/// the shared gateway.
+pub(crate) fn addresses(settings: &Settings) -> [(Ipv4Addr, u8); 2] {
+    [
+        (settings.overlay, settings.subnet.prefix()),
+        (settings.gateway, 32),
+    ]
+}
+
 struct Wanted {
     bridge: &'static str,
     vxlan: &'static str,
@@ -75,9 +92,10 @@ pub(crate) async fn ensure(kernel: &Kernel, settings: &Settings) -> Result<Devic
     refuse_overlap(kernel, settings, &links).await?;
     let mtu = underlay.mtu.saturating_sub(ENCAPSULATION);
     let wanted = |kind: NetworkKind| {
-        let (bridge, vxlan, vni) = match kind {
-            NetworkKind::Overlay => ("tnd0", "tnd0vx", 4096),
-            NetworkKind::Fixed => ("tnd1", "tnd1vx", 4097),
+        let (bridge, vxlan) = names(kind);
+        let vni = match kind {
+            NetworkKind::Overlay => 4096,
+            NetworkKind::Fixed => 4097,
         };
         Wanted {
             bridge,
@@ -286,17 +304,13 @@ pub(crate) async fn set_port(
         )))
 }
 
-/// The node's own address first, which makes it the preferred source, then the shared gateway.
 async fn assign(
     kernel: &Kernel,
     settings: &Settings,
     bridge: u32,
     addresses: &[Address],
 ) -> Result<()> {
-    let wanted = [
-        (settings.overlay, settings.subnet.prefix()),
-        (settings.gateway, 32),
-    ];
+    let wanted = self::addresses(settings);
     let present: Vec<(Ipv4Addr, u8)> = addresses
         .iter()
         .filter(|address| address.index == bridge)

@@ -40,6 +40,12 @@ impl Firewall {
         self.settle(kernel).await
     }
 
+    /// What should be published now.
+    pub fn published(&self) -> Published {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.open()
+    }
+
     /// Forgets what nft took, so that the next change writes everything.
     pub async fn distrust(&self) {
         *self.taken.lock().await = None;
@@ -93,8 +99,8 @@ fn changed(before: &Published, now: &Published) -> BTreeSet<Endpoint> {
         .collect()
 }
 
-/// What the kernel publishes now, by an agent before us.
-async fn read_published() -> Result<Published> {
+/// What the kernel publishes now.
+pub(crate) async fn read_published() -> Result<Published> {
     let output = NFT
         .run(&["-j", "list", "map", "inet", "tandem", "published"], "")
         .await?;

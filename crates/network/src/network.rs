@@ -25,6 +25,7 @@ use crate::docker;
 use crate::error::{Error, Result};
 use crate::firewall::{Firewall, Published};
 use crate::forwarding;
+use crate::inspect::{self, Inspection};
 use crate::kernel::Kernel;
 use crate::namespace;
 use crate::placement::{self, Placement, Port, Ports, Rows, Spot};
@@ -161,6 +162,25 @@ impl Network {
         self.firewall.distrust().await;
         self.publish(edge).await?;
         Ok(applied)
+    }
+
+    /// What should be here beside what is, changing nothing.
+    ///
+    /// # Errors
+    /// When the kernel does not tell, or nft cannot be run.
+    pub async fn inspect(&self) -> Result<Inspection> {
+        let wanted = {
+            let state = self.state.lock().await;
+            let placement = state.placement.as_ref().ok_or(Error::NoDirectory)?;
+            inspect::Wanted {
+                settings: &self.settings,
+                devices: state.devices.clone(),
+                ports: state.ports.clone(),
+                rows: placement::wanted(placement, &state.ports, &state.devices),
+                published: self.firewall.published(),
+            }
+        };
+        inspect::inspect(&self.kernel, &wanted).await
     }
 
     /// Plugs an instance in, making its namespace. Repeating it is harmless. If the directory

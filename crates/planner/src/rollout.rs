@@ -122,7 +122,10 @@ pub(crate) fn advance(agenda: &mut Agenda, draft: &mut Draft, id: DeploymentId) 
         current += 1;
     }
     if current as usize >= steps.len() {
-        draft.apply(Change::DeploymentEnded { deployment: id });
+        draft.apply(Change::DeploymentEnded {
+            deployment: id,
+            broken: false,
+        });
     } else if current != deployment.current {
         draft.apply(Change::DeploymentStepped {
             deployment: id,

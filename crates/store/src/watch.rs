@@ -88,20 +88,28 @@ impl Watch {
     pub async fn next(&mut self) -> Option<(State, Touched)> {
         loop {
             let publisher = self.publisher.upgrade()?;
-            // The touched set is emptied before the state is read, so a step between the two
-            // shows again next time rather than never.
-            let touched = std::mem::take(
-                &mut *self
-                    .pending
-                    .touched
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
-            if !touched.is_empty() {
-                return Some((publisher.state(), touched));
+            if let Some(step) = self.step(&publisher) {
+                return Some(step);
             }
             drop(publisher);
             self.pending.changed.notified().await;
         }
+    }
+
+    fn step(&self, publisher: &Publisher) -> Option<(State, Touched)> {
+        // Held while the touched set is emptied: what differs from the state given before is what
+        // was touched, no more and no less, so states may be compared by it.
+        let current = publisher
+            .current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let touched = std::mem::take(
+            &mut *self
+                .pending
+                .touched
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        (!touched.is_empty()).then(|| (current.0.clone(), touched))
     }
 }

@@ -6,8 +6,10 @@ use clap_complete::Shell;
 
 use crate::command::apps::AppCommand;
 use crate::command::build::BuildArgs;
+use crate::command::debug::DebugCommand;
 use crate::command::deploy::DeployArgs;
 use crate::command::deployments::DeploymentCommand;
+use crate::command::events::EventsArgs;
 use crate::command::exec::ExecArgs;
 use crate::command::images::ImagesArgs;
 use crate::command::logs::LogsArgs;
@@ -18,7 +20,7 @@ use crate::command::scale::ScaleArgs;
 use crate::command::token::TokenCommand;
 use crate::command::volumes::VolumeCommand;
 use crate::command::{self, Reading};
-use crate::fault::{Exit, Fault, Result};
+use crate::fault::Result;
 use crate::role::agent::AgentArgs;
 use crate::role::down::DownArgs;
 use crate::role::master::MasterArgs;
@@ -87,8 +89,13 @@ enum Command {
     Deployment(DeploymentCommand),
     /// Show why something is not running
     Queue(Reading),
+    /// Follow what happens, one line for each event
+    Events(EventsArgs),
     /// Show the overlay network and its addresses
     Network(Reading),
+    /// Look beneath the cluster: logs of its daemons, a node's network
+    #[command(subcommand)]
+    Debug(DebugCommand),
     /// Build an image from a directory with a Dockerfile
     Build(BuildArgs),
     /// List images in the cluster's registry
@@ -103,33 +110,12 @@ enum Command {
     Completions { shell: Shell },
     /// Print the version
     Version,
-    #[command(hide = true)]
-    Events(Anything),
-    #[command(hide = true)]
-    Debug(Anything),
 }
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Print every setting with its default, as a settings file
     Default,
-}
-
-/// Arguments of a command that is not there yet.
-#[derive(Debug, clap::Args)]
-pub struct Anything {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    arguments: Vec<String>,
-}
-
-/// A clear word instead of a silence.
-pub fn not_there_yet(what: &str) -> Fault {
-    let version = env!("CARGO_PKG_VERSION");
-    Fault::new(
-        Exit::Refused,
-        format!("{what} is not there yet (version {version})"),
-    )
-    .hint("`tandem --help` lists what is")
 }
 
 pub fn run(cli: Cli) -> Result<()> {
@@ -142,8 +128,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Config(ConfigCommand::Default) => out::data(&settings::default_file()),
         Command::Completions { shell } => completions(shell),
         Command::Version => out::data(&format!("tandem {}\n", env!("CARGO_PKG_VERSION"))),
-        Command::Events(_) => Err(not_there_yet("following events")),
-        Command::Debug(_) => Err(not_there_yet("`tandem debug`")),
+        Command::Debug(command) => command::debug::run(command),
         command => client::runtime()?.block_on(ask(command)),
     }
 }
@@ -168,6 +153,7 @@ async fn ask(command: Command) -> Result<()> {
         Command::Deployments(reading) => command::deployments::list(reading).await,
         Command::Deployment(command) => command::deployments::run(command).await,
         Command::Queue(reading) => command::queue::run(reading).await,
+        Command::Events(args) => command::events::run(args).await,
         Command::Network(reading) => command::network::run(reading).await,
         Command::Build(args) => command::build::run(args).await,
         Command::Images(args) => command::images::run(args).await,
@@ -179,7 +165,6 @@ async fn ask(command: Command) -> Result<()> {
         | Command::Config(_)
         | Command::Completions { .. }
         | Command::Version
-        | Command::Events(_)
         | Command::Debug(_) => unreachable!("`run` handles these itself"),
     }
 }
@@ -224,18 +209,6 @@ mod tests {
     fn a_command_that_is_misspelt_is_guessed() {
         let error = Cli::try_parse_from(["tandem", "stauts"]).unwrap_err();
         assert!(error.to_string().contains("'status'"), "{error}");
-    }
-
-    #[test]
-    fn what_is_not_there_yet_says_so() {
-        for line in [
-            vec!["tandem", "events"],
-            vec!["tandem", "debug", "logs", "-f"],
-        ] {
-            let fault = run(Cli::try_parse_from(&line).unwrap()).unwrap_err();
-            assert!(fault.text().contains("not there yet"), "{line:?}");
-            assert_eq!(fault.exit, Exit::Refused);
-        }
     }
 
     #[test]

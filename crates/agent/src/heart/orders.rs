@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use model::InstanceId;
 use model::session::{Ask, FromAgent, FromMaster, Input, Part};
 use node::Stage;
 use node::session::Effect;
@@ -10,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{Asked, Heart};
 use crate::Error;
-use crate::asks::{self, About, Answer, INPUTS_WAITING};
+use crate::asks::{self, About, Answer, INPUTS_WAITING, Question};
 use crate::event::{Event, NetworkState, Outgoing};
 use crate::overlay::Wanted;
 
@@ -159,42 +160,72 @@ impl Heart {
         let Some(outgoing) = &self.outgoing else {
             return;
         };
-        let (Ask::Log { instance, .. } | Ask::Exec { instance, .. }) = &what;
-        let id = *instance;
         let answer = Answer {
             ask,
             to: outgoing.answers.clone(),
         };
-        let stage = self.observed.instances.get(&id).map(|local| &local.stage);
-        let refusal = match stage {
-            Some(Stage::Removed(_)) => Some(format!("instance {id} was removed")),
-            Some(_) if matches!(what, Ask::Exec { .. }) && self.is_sealed(id) => {
-                Some(format!("instance {id} is being moved to another node"))
-            }
-            Some(_) if self.tools.disk.instance(id).is_dir() => None,
-            _ if self.session.assignment().instances.contains_key(&id) => {
-                Some(format!("instance {id} has not started yet"))
-            }
-            _ => Some(format!("instance {id} is not on this node")),
-        };
-        let over = self.over.entry(id).or_default().clone();
-        if matches!(stage, Some(Stage::Ended(_))) {
-            over.cancel();
-        }
-        let about = About {
-            dir: self.tools.disk.container(id),
-            instance: self.running.get(&id).cloned(),
-            over,
-        };
         let (input, inputs) = mpsc::channel(INPUTS_WAITING);
+        let question = match what {
+            Ask::Log {
+                instance,
+                tail,
+                follow,
+            } => {
+                let about = self.about(instance);
+                about.map(|about| Question::Log {
+                    about,
+                    tail,
+                    follow,
+                })
+            }
+            Ask::Exec { instance, .. } if self.is_sealed(instance) => Err(format!(
+                "instance {instance} is being moved to another node"
+            )),
+            Ask::Exec {
+                instance,
+                args,
+                tty,
+            } => {
+                let about = self.about(instance);
+                about.map(|about| Question::Exec {
+                    about,
+                    args,
+                    tty,
+                    input: inputs,
+                })
+            }
+            Ask::Network => Ok(Question::Network(self.network.clone())),
+        };
         let task = self.tasks.spawn(async move {
-            match refusal {
-                None => asks::answer(what, about, answer, inputs).await,
-                Some(why) => answer.last(Part::Failed(why)).await,
+            match question {
+                Ok(question) => asks::answer(question, answer).await,
+                Err(why) => answer.last(Part::Failed(why)).await,
             }
             Some(Event::Answered(ask))
         });
         self.asks.insert(ask, Asked { input, task });
+    }
+
+    /// What there is of an instance here, or why nothing.
+    fn about(&mut self, id: InstanceId) -> Result<About, String> {
+        let stage = self.observed.instances.get(&id).map(|local| &local.stage);
+        match stage {
+            Some(Stage::Removed(_)) => return Err(format!("instance {id} was removed")),
+            Some(_) if self.tools.disk.instance(id).is_dir() => {}
+            _ if self.session.assignment().instances.contains_key(&id) => {
+                return Err(format!("instance {id} has not started yet"));
+            }
+            _ => return Err(format!("instance {id} is not on this node")),
+        }
+        let over = self.over.entry(id).or_default().clone();
+        if matches!(stage, Some(Stage::Ended(_))) {
+            over.cancel();
+        }
+        Ok(About {
+            dir: self.tools.disk.container(id),
+            instance: self.running.get(&id).cloned(),
+            over,
+        })
     }
 
     /// The heart does not wait: a command that does not read loses its client.

@@ -2,6 +2,7 @@
 
 pub mod apps;
 mod deployments;
+pub mod events;
 mod info;
 pub mod queue;
 mod tasks;
@@ -38,6 +39,7 @@ pub fn routes() -> Router<Context> {
         .route("/v2/queue", get(queue::list))
         .route("/v2/queue/", get(queue::list))
         .route("/v2/queue/{*path}", delete(queue::reset_delay))
+        .route("/v2/events", get(events::follow))
         .route("/v2/info", get(info::info))
         .route("/v2/leader", get(info::leader))
         .route("/ping", get(info::ping))

@@ -63,6 +63,12 @@ fn rows(part: Part) -> Option<Bytes> {
             });
             Some(rows.collect::<String>().into())
         }
-        Part::End | Part::Failed(_) | Part::Exited(_) | Part::Stdout(_) | Part::Stderr(_) => None,
+        Part::End
+        | Part::Failed(_)
+        | Part::Exited(_)
+        | Part::Stdout(_)
+        | Part::Stderr(_)
+        | Part::Compared(_)
+        | Part::Tables(_) => None,
     }
 }

@@ -1,5 +1,6 @@
 //! What Marathon lacks: nodes, instances with their logs, volumes and moves, tokens, the network.
 
+pub mod events;
 mod exec;
 mod instances;
 mod log;
@@ -15,6 +16,7 @@ use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
 
 use crate::answer::Failure;
+use crate::marathon::events::follow_all;
 use crate::{Context, Door};
 
 pub fn routes() -> Router<Context> {
@@ -23,6 +25,7 @@ pub fn routes() -> Router<Context> {
         .route("/queue", get(status::queue))
         .route("/nodes", get(nodes::list))
         .route("/nodes/{name}", get(nodes::read))
+        .route("/nodes/{name}/network", get(network::of_node))
         .route("/nodes/{name}/drain", post(nodes::drain))
         .route("/nodes/{name}/undrain", post(nodes::undrain))
         .route("/nodes/{name}/lost", post(nodes::lost))
@@ -45,6 +48,7 @@ pub fn routes() -> Router<Context> {
         .route("/moves", get(moves::list).post(moves::begin))
         .route("/moves/{*what}", delete(moves::cancel))
         .route("/network", get(network::read))
+        .route("/events", get(follow_all))
         .route("/tokens", post(tokens::create))
 }
 

@@ -100,7 +100,7 @@ impl FailureView {
 }
 
 /// How an instance ended, as a sentence with the last line that it wrote.
-fn explained(exit: &Exit) -> String {
+pub(crate) fn explained(exit: &Exit) -> String {
     let how = match &exit.status {
         _ if exit.out_of_memory => "Container exceeded its memory limit and was killed".to_owned(),
         ExitStatus::Code(code) => format!("Container exited with status {code}"),

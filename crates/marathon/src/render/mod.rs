@@ -7,6 +7,7 @@
 mod app;
 mod deployment;
 mod info;
+mod metrics;
 mod queue;
 mod task;
 
@@ -16,9 +17,13 @@ use model::time::Time;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
+pub(crate) use app::explained;
+pub(crate) use task::instance_id;
+
 pub use app::{AppView, Counts, FailureView, definition};
 pub use deployment::{ActionView, DeploymentView, StepView};
 pub use info::InfoView;
+pub use metrics::MetricsView;
 pub use queue::{Offers, QueueView, Rejection, UnusedOffer};
 pub use task::{
     HealthView, IpAddressView, Stats, TaskState, TaskStats, TaskView, task_stats, tasks_text,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use model::AppId;
 use model::ids::Version;
-use model::instance::{Exit, ExitStatus, Health, Instance, Rung};
+use model::instance::{Exit, ExitStatus, Goal, Health, Instance, Rung, StopCause};
 use model::machine::{NodeRecord, Presence};
 use model::spec::{AppSpec, HostPort, Port};
 use model::time::Time;
@@ -30,15 +30,35 @@ impl TaskState {
     pub fn of(instance: &Instance, presence: Presence) -> Self {
         let lost = matches!(presence, Presence::Lost { .. });
         match (instance.rung, instance.goal.is_stop()) {
-            (Rung::Ended | Rung::Gone, true) => Self::Killed,
-            (Rung::Ended | Rung::Gone, false) => {
-                instance.exit.as_ref().map_or(Self::Lost, Self::of_exit)
-            }
+            (Rung::Ended | Rung::Gone, _) => Self::of_ended(instance),
             _ if lost => Self::Unreachable,
             (_, true) | (Rung::Stopping, false) => Self::Killing,
             (Rung::Placed | Rung::Preparing, false) => Self::Staging,
             (Rung::Starting, false) => Self::Starting,
             (Rung::Running, false) => Self::Running,
+        }
+    }
+
+    fn of_ended(instance: &Instance) -> Self {
+        match instance.goal {
+            // What ended by itself is told to stop afterwards, so that it is cleaned away.
+            Goal::Prepare
+            | Goal::Run
+            | Goal::Stop {
+                cause: StopCause::Ended,
+                ..
+            } => instance.exit.as_ref().map_or(Self::Lost, Self::of_exit),
+            Goal::Stop { .. } => Self::Killed,
+        }
+    }
+
+    /// Whether this is the last that is said of a task.
+    pub fn is_last(self) -> bool {
+        match self {
+            Self::Finished | Self::Failed | Self::Killed | Self::Lost => true,
+            Self::Staging | Self::Starting | Self::Running | Self::Killing | Self::Unreachable => {
+                false
+            }
         }
     }
 
@@ -164,6 +184,11 @@ impl TaskView {
     }
 }
 
+/// What Marathon calls the instance that a task is of.
+pub(crate) fn instance_id(task: &str) -> String {
+    task.split("._app").next().unwrap_or_default().to_owned()
+}
+
 /// The agent says of an instance whether all its checks pass, so they all get that result.
 fn health(instance: &Instance) -> Vec<HealthView> {
     let alive = match instance.health {
@@ -171,10 +196,9 @@ fn health(instance: &Instance) -> Vec<HealthView> {
         Health::Healthy => true,
         Health::Unhealthy => false,
     };
-    let task = instance.task_id();
-    let id = task.split("._app").next().unwrap_or_default();
+    let id = instance_id(&instance.task_id());
     let one = |check: &model::spec::HealthCheck| HealthView {
-        instance_id: id.to_owned(),
+        instance_id: id.clone(),
         alive,
         consecutive_failures: if alive { 0 } else { check.max_failures.max(1) },
         first_success: instance.health_at.filter(|_| alive),

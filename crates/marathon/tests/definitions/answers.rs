@@ -10,32 +10,20 @@ use marathon::render::{
 };
 use model::deployment::{Action, Deployment, Step};
 use model::instance::{Exit, ExitStatus, Goal, Health, Instance, Placement, Rung, StopCause};
-use model::machine::{Machine, NodeRecord, Presence, Resources};
+use model::machine::{NodeRecord, Presence, Resources};
 use model::spec::AppSpec;
 use model::state::Failure;
 use model::{ClusterId, DeploymentId, InstanceId, Millis, NodeId, Time};
 use serde_json::{Value, json};
 
-use crate::common::{id, merged, wild};
+use crate::common::{id, machine, merged, wild};
 
 const NOW: Time = Time(1_795_263_726_218);
 
 fn node() -> NodeRecord {
     NodeRecord {
         id: NodeId(1),
-        machine: Machine {
-            name: "n1".to_owned(),
-            hostname: "10.0.15.11".to_owned(),
-            address: [10, 0, 15, 11].into(),
-            resources: Resources::default(),
-            attributes: BTreeMap::new(),
-            ports: (31_000, 32_000),
-            stream_port: 4434,
-            allow: Vec::new(),
-            boot: String::new(),
-            version: String::new(),
-        }
-        .into(),
+        machine: machine().into(),
         overlay: [10, 32, 0, 2].into(),
         presence: Presence::Here,
         draining: false,

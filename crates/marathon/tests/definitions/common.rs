@@ -1,6 +1,9 @@
 //! What the tests of this crate share: the wild files, and the way from text to spec and back.
 
+use std::collections::BTreeMap;
+
 use marathon::{Violation, merge, parse_app, render};
+use model::machine::{Machine, Resources};
 use model::spec::AppSpec;
 use model::{AppId, Time};
 use serde_json::Value;
@@ -64,5 +67,21 @@ pub fn round_trip(app: &str, spec: &AppSpec) {
     for (current, partial) in [(None, true), (Some(spec), true), (Some(spec), false)] {
         let again = merge(&id(app), current, &update, partial);
         assert_eq!(again.as_ref(), Ok(spec), "{app}: {body}");
+    }
+}
+
+/// The node n1.
+pub fn machine() -> Machine {
+    Machine {
+        name: "n1".to_owned(),
+        hostname: "10.0.15.11".to_owned(),
+        address: [10, 0, 15, 11].into(),
+        resources: Resources::default(),
+        attributes: BTreeMap::new(),
+        ports: (31_000, 32_000),
+        stream_port: 4434,
+        allow: Vec::new(),
+        boot: String::new(),
+        version: String::new(),
     }
 }

@@ -9,6 +9,8 @@ mod common;
 #[cfg(test)]
 mod dialects;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod wild;

@@ -177,7 +177,7 @@ impl State {
                     touched.deployments.insert(*deployment);
                 }
             }
-            Change::DeploymentEnded { deployment } => {
+            Change::DeploymentEnded { deployment, broken } => {
                 if let Some(record) = self.deployments.remove(deployment) {
                     for app in record.apps() {
                         self.with_app(app, touched, |app| {
@@ -187,6 +187,9 @@ impl State {
                         });
                     }
                     touched.deployments.insert(*deployment);
+                    if *broken {
+                        touched.broken.insert(*deployment);
+                    }
                 }
             }
             Change::VolumePut { .. }

@@ -70,7 +70,7 @@ pub fn restart_app(draft: &mut Draft, app: &AppId, force: Force) -> Result<Accep
     }
     match (lock, force) {
         (Some(lock), Force::No) => return Err(Refusal::Locked(vec![lock])),
-        (Some(deployment), Force::Yes) => draft.apply(Change::DeploymentEnded { deployment }),
+        (Some(deployment), Force::Yes) => break_off(draft, deployment),
         (None, _) => {}
     }
     moves::overrule(draft, app, Reason::Forced);
@@ -124,7 +124,7 @@ pub fn cancel_deployment(
     let record = record.ok_or(Refusal::NoDeployment(deployment))?;
     let before = record.before.clone();
     if force == Force::Yes {
-        draft.apply(Change::DeploymentEnded { deployment });
+        break_off(draft, deployment);
         return Ok(None);
     }
     let wanted = before.into_iter().filter_map(|(app, spec)| {
@@ -136,9 +136,17 @@ pub fn cancel_deployment(
     // What else may hold these apps was refused when this deployment began, or broken by force.
     let accepted = change(draft, wanted, Force::Yes)?;
     if draft.state().deployment(deployment).is_some() {
-        draft.apply(Change::DeploymentEnded { deployment });
+        break_off(draft, deployment);
     }
     Ok(Some(accepted))
+}
+
+/// Ends a deployment before it is done.
+pub(super) fn break_off(draft: &mut Draft, deployment: DeploymentId) {
+    draft.apply(Change::DeploymentEnded {
+        deployment,
+        broken: true,
+    });
 }
 
 /// An app that exists and is not being removed.

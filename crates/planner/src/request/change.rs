@@ -12,7 +12,7 @@ use model::{Action, App, AppSpec, Change, Deployment, Draft, State, Volume};
 use scheduler::Wish;
 
 use crate::request::{Accepted, Force, Refusal};
-use crate::request::{moves, service_ports};
+use crate::request::{apps, moves, service_ports};
 use crate::rollout::{self, Planned};
 use crate::stop;
 
@@ -57,7 +57,7 @@ pub fn change(
 
     let version = draft.next_version();
     for deployment in superseded {
-        draft.apply(Change::DeploymentEnded { deployment });
+        apps::break_off(draft, deployment);
     }
     for target in &targets {
         target.overrule_move(draft);

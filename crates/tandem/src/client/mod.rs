@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -60,6 +60,7 @@ pub struct Ask {
     path: String,
     body: Option<Value>,
     root: bool,
+    accept: Option<&'static str>,
 }
 
 impl Ask {
@@ -69,6 +70,7 @@ impl Ask {
             path: path.into(),
             body: None,
             root: false,
+            accept: None,
         }
     }
 
@@ -94,6 +96,12 @@ impl Ask {
 
     pub fn with(mut self, body: Value) -> Self {
         self.body = Some(body);
+        self
+    }
+
+    /// The kind of answer that is wanted.
+    pub fn accepting(mut self, kind: &'static str) -> Self {
+        self.accept = Some(kind);
         self
     }
 
@@ -223,6 +231,9 @@ impl Client {
             .method(ask.method)
             .uri(&ask.path)
             .header(HOST, self.origin.authority());
+        if let Some(kind) = ask.accept {
+            request = request.header(ACCEPT, kind);
+        }
         if let Some(protocol) = upgrade {
             request = request
                 .header(CONNECTION, "upgrade")

@@ -121,7 +121,7 @@ fn obey(part: Part) -> Result<Option<i32>> {
         Part::Stderr(bytes) => std::io::stderr().write_all(&bytes)?,
         Part::Exited(code) => return Ok(Some(code)),
         Part::Failed(why) => return Err(Fault::new(Exit::Failed, why)),
-        Part::Log(_) | Part::End => {}
+        Part::Log(_) | Part::Compared(_) | Part::Tables(_) | Part::End => {}
     }
     Ok(None)
 }

@@ -2,8 +2,10 @@
 
 pub mod apps;
 pub mod build;
+pub mod debug;
 pub mod deploy;
 pub mod deployments;
+pub mod events;
 pub mod exec;
 pub mod images;
 pub mod logs;

@@ -1,6 +1,6 @@
 //! Commands without images, and the commands that a user types.
 
-use crate::cluster::{API, Cluster, Instance, ask, json_of, line, wait_for, wait_until, with};
+use crate::cluster::{API, Cluster, Instance, ask, json_of, line, sh, wait_for, wait_until, with};
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -149,5 +149,49 @@ pub fn the_same_file_put_twice_changes_nothing(cluster: &Cluster) {
     .unwrap();
     assert!(matches!(status, 400 | 422), "{status} {body}");
     assert!(json_of(&body)["message"].is_string(), "{body}");
+    cluster.down();
+}
+
+/// The kernel's network beside what it should be, and the logs of the daemons.
+pub fn what_lies_beneath_is_shown(cluster: &Cluster) {
+    cluster.up(&["--nodes", "2"]);
+    let app = with(
+        line("exec sleep 100000"),
+        json!({ "networks": [{ "mode": "container", "name": "mesh" }] }),
+    );
+    cluster.put("/quiet", &app);
+    let instance = cluster.running("/quiet", 1).remove(0);
+    let address = instance.address.unwrap().to_string();
+    for node in ["n1", "10.0.15.12"] {
+        wait_for("the node to be as it should", || {
+            let shown = cluster.tandem(&["debug", "network", node]);
+            let good = shown.contains("everything is as it should be")
+                && shown.contains(&address)
+                && shown.contains("table bridge tandem");
+            good.then_some(()).ok_or(shown)
+        });
+    }
+    // The agent mends it before long, so it is broken again for each look.
+    let init = cluster.init_of("n1").pid;
+    wait_for("the difference to be seen", || {
+        sh(&format!(
+            "nsenter -t {init} -n ip neigh del {address} dev tnd0 || true"
+        ));
+        let shown = cluster.tandem(&["debug", "network", "n1"]);
+        let marked = |line: &str| line.starts_with('!') && line.contains(&address);
+        shown.lines().any(marked).then_some(()).ok_or(shown)
+    });
+    let nowhere = cluster.refused(&["debug", "network", "n9"]);
+    assert!(nowhere.contains("n9"), "{nowhere}");
+
+    let master = cluster.tandem(&["debug", "logs", "master"]);
+    assert!(master.contains("Leading"), "{master}");
+    let last = cluster.tandem(&["debug", "logs", "--tail", "1"]);
+    for name in ["master", "n1", "n2", "up"] {
+        let its = |line: &&str| line.starts_with(&format!("{name} | "));
+        assert_eq!(last.lines().filter(its).count(), 1, "{name}: {last}");
+    }
+    let unknown = cluster.refused(&["debug", "logs", "n9"]);
+    assert!(unknown.contains("n1"), "{unknown}");
     cluster.down();
 }

@@ -11,6 +11,7 @@ mod commands;
 mod crashes;
 mod databases;
 mod docker;
+mod events;
 mod images;
 mod ledger;
 mod mistakes;
@@ -39,6 +40,8 @@ fn main() -> ExitCode {
             mistakes::up_names_what_is_in_its_way_and_leaves_it_alone,
             commands::a_command_is_run_logged_replaced_scaled_restarted_and_stopped,
             commands::the_same_file_put_twice_changes_nothing,
+            events::an_app_s_life_is_told_in_its_order,
+            commands::what_lies_beneath_is_shown,
             crashes::agent_master_and_shim_may_die_at_any_moment,
             crashes::everything_may_die_and_down_leaves_nothing,
             docker::it_lives_beside_docker,
