@@ -29,8 +29,9 @@ bench: ## what it costs, beside what does the same; TANDEM_SWARM names what meas
 	scripts/packages build run bench
 	cargo xtask bench
 
-clean-cluster: build ## stop the local cluster and remove its apps, volumes and images
+clean-cluster: build ## stop the local cluster and remove its apps, volumes, images and what builds kept
 	cargo run --locked --quiet -- down --purge --yes
+	cargo xtask images --clear
 
 install: ## an optimised binary, completions, units and settings under PREFIX
 	scripts/packages build run

@@ -1,5 +1,6 @@
 //! What is there when the agent starts: every instance directory is looked at, what runs is
-//! adopted, and role files say what the volumes' copies are. Nothing is ended or removed here, save what cannot be told apart from rubbish.
+//! adopted, and role files say what the volumes' copies are. Nothing is ended or removed here, save
+//! what cannot be told apart from rubbish.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -17,8 +17,6 @@ use volume::roles::Roles;
 use volume::transfer::Sent;
 use volume::{Landing, Pool, PoolConfig};
 
-use crate::error::words;
-
 pub(crate) struct Volumes {
     config: PoolConfig,
     open: OnceCell<volume::Volumes>,
@@ -137,12 +135,11 @@ impl Volumes {
     }
 
     /// What this node's copies are, and which snapshots it has. None of them is open for this
-    /// agent yet. A pool that was there before is mounted, for what runs with its volumes; one
-    /// that cannot be has no snapshots.
+    /// agent yet. A pool that was there before is mounted, for what runs with its volumes.
     ///
     /// # Errors
-    /// A role file that cannot be understood: its copy must not be taken for one that is not
-    /// there.
+    /// A role file that cannot be understood, or a pool that cannot be read: what is there must not
+    /// be taken for something that is not.
     pub async fn found(&self) -> Result<BTreeMap<VolumeId, LocalVolume>, volume::Error> {
         if !self.config.dir.exists() {
             return Ok(BTreeMap::new());
@@ -158,11 +155,7 @@ impl Volumes {
                 (volume, local)
             })
             .collect();
-        let copies = async { self.pool().await?.list().await }.await;
-        let copies = copies.unwrap_or_else(|error| {
-            tracing::error!("Could not open the volumes' pool: {}", words(&error));
-            BTreeMap::new()
-        });
+        let copies = self.pool().await?.list().await?;
         for (volume, copy) in copies {
             if let (Some(local), Some(data)) = (found.get_mut(&volume), copy.found) {
                 let names = data.snapshots.iter();

@@ -324,6 +324,20 @@ async fn the_small_endpoints_answer() {
     assert_eq!(server.ask("GET", "/v2/tasks?text=1", "").await.text, "");
 }
 
+#[tokio::test]
+async fn what_gives_up_or_destroys_data_is_answered_on_the_socket_only() {
+    let server = serve(tempfile::tempdir().unwrap()).await;
+    for (method, path) in [
+        ("POST", "/tandem/v1/volumes/pg/recover"),
+        ("DELETE", "/tandem/v1/volumes/pg/copies/n2/pg.g2"),
+        ("DELETE", "/tandem/v1/volumes/pg"),
+    ] {
+        let reply = server.ask(method, path, "").await;
+        assert_eq!(reply.status, 403, "{method} {path}");
+        assert!(reply.text.contains("master/api.sock"), "{}", reply.text);
+    }
+}
+
 impl Server {
     /// A stream of events; the name and the object of each.
     async fn events(&self, path: &str) -> Events {

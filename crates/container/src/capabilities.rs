@@ -2,24 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Error, Spec};
+use model::spec::DEFAULT_CAPABILITIES as DEFAULT;
 
-const DEFAULT: [&str; 14] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
+use crate::{Error, Spec};
 
 const OTHERS: [&str; 27] = [
     "AUDIT_CONTROL",

@@ -33,9 +33,12 @@ pub fn down(options: &Options, purge: bool) -> Result<Down> {
         purged: false,
     };
     let lock = if exists {
-        Some(take_over(options, &mut done)?)
+        take_over(options, &mut done)?
     } else {
-        state::lock_machine(&options.state_dir)?
+        let busy = || Refusal::Busy {
+            state_dir: options.state_dir.clone(),
+        };
+        state::lock_machine(&options.state_dir)?.ok_or_else(busy)?
     };
     sweep::sweep(options)?;
     if purge && exists {

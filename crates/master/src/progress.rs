@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::session::Arriving;
-use model::{Millis, MoveId, VolumeId};
+use model::{Millis, MoveId, NodeId, State, VolumeId};
 
 /// What of a move has arrived at its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +27,16 @@ struct Rounds {
 }
 
 impl Progress {
-    pub fn heard(&self, arriving: Vec<Arriving>) {
+    /// Takes what the target of a move says of it, and forgets the moves that are over.
+    pub fn heard(&self, state: &State, node: NodeId, arriving: Vec<Arriving>) {
         let mut volumes = self.volumes();
+        volumes.retain(|_, known| state.movement(known.movement).is_some());
         for it in arriving {
             let movement = it.snapshot.movement;
+            let is_told = |m: &model::Move| m.to == node && m.volumes.contains_key(&it.volume);
+            if !state.movement(movement).is_some_and(is_told) {
+                continue;
+            }
             let none = || Rounds {
                 movement,
                 rounds: BTreeMap::new(),

@@ -107,7 +107,9 @@ async fn read(
             FromAgent::WholeAssignment => drop(outgoing.send(Outgoing::WholeAssignment)),
             FromAgent::WholeDirectory => drop(outgoing.send(Outgoing::WholeDirectory)),
             FromAgent::Answer { ask, part } => master.sessions.answer(node, ask, part),
-            FromAgent::Arriving(arriving) => master.progress.heard(arriving),
+            FromAgent::Arriving(arriving) => {
+                master.progress.heard(&master.store.state(), node, arriving);
+            }
             FromAgent::Heartbeat | FromAgent::Hello(_) => {}
         }
     }

@@ -1,5 +1,6 @@
 //! What the agent keeps true all the time, as opposed to actions, which end: which ports are
-//! published, which instances are checked, which streams of volumes may be asked for. The whole of each, after every change.
+//! published, which instances are checked, which streams of volumes may be asked for. The whole of
+//! each, after every change.
 
 use std::net::Ipv4Addr;
 

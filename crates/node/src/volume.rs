@@ -262,7 +262,7 @@ fn keep(generation: Generation, movement: MoveId, local: &LocalVolume, by: Use) 
         CopyRole::Kept if by.held => Ok(None),
         CopyRole::Kept if local.open => Ok(Some(Step::Close)),
         CopyRole::Kept => Ok(surplus(local, by)),
-        CopyRole::Landing => Ok(Some(keep_former(generation, file, local))),
+        CopyRole::Landing | CopyRole::Landed => Ok(Some(keep_former(generation, file, local))),
         role => Err(Refusal::OtherRole(role)),
     }
 }

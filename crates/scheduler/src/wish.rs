@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::ids::AppId;
-use model::spec::{Constraint, MountSource, Operator};
+use model::spec::{Constraint, DEFAULT_CAPABILITIES, MountSource, Operator};
 use model::{AppSpec, NodeRecord};
 use regex::{Regex, RegexBuilder};
 
@@ -66,24 +66,6 @@ pub enum FaultKind {
         source: regex::Error,
     },
 }
-
-/// What Docker gives every container, so that no node need allow it.
-const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
 
 impl Wish {
     /// Compiles the spec's constraints, or says which of them cannot be.

@@ -28,6 +28,8 @@ struct Wish {
 struct RecoveryWish {
     node: Option<String>,
     dry_run: bool,
+    /// What a question told; something else is refused.
+    generation: Option<u64>,
 }
 
 fn parse(name: &str) -> Result<VolumeId, Failure> {
@@ -117,13 +119,23 @@ pub async fn recover(
     let wish: RecoveryWish = match body.trim_ascii() {
         b"" => RecoveryWish::default(),
         text => serde_json::from_slice(text).map_err(|error| {
-            Failure::bad_request(format!("the body must be {{node, dryRun}}: {error}"))
+            Failure::bad_request(format!(
+                "the body must be {{node, dryRun, generation}}: {error}"
+            ))
         })?,
     };
     let dry_run = wish.dry_run;
     let recovery = apps::change(&context, move |draft| {
         let node = wish.node.map(|name| find(draft.state(), &name));
         let node = node.transpose()?;
+        if let (Some(wanted), Ok(plan)) = (
+            wish.generation,
+            request::plan_recovery(draft.state(), &id, node),
+        ) && plan.generation.0 != wanted
+        {
+            let why = format!("volume {id} has changed meanwhile; look again, and ask again");
+            return Err(Failure::Other(StatusCode::CONFLICT, why));
+        }
         apps::accept(draft, |draft| {
             let plan = match dry_run {
                 true => request::plan_recovery(draft.state(), &id, node)?,

@@ -124,10 +124,12 @@ fn at_rest(volume: &Volume, node: NodeId, moving: bool) -> Option<VolumeOrder> {
             movement,
         }),
         // What it had before the move that was abandoned is still good.
-        CopyRole::Landing if had_before(copy) => copy.movement.map(|movement| VolumeOrder::Keep {
-            generation,
-            movement,
-        }),
+        CopyRole::Landing | CopyRole::Landed if had_before(copy) => {
+            copy.movement.map(|movement| VolumeOrder::Keep {
+                generation,
+                movement,
+            })
+        }
         CopyRole::Landing | CopyRole::Landed => Some(VolumeOrder::Discard { generation }),
         CopyRole::Kept if !moving && is_superseded(volume, copy) => {
             Some(VolumeOrder::Discard { generation })

@@ -60,9 +60,8 @@ fn obeyed(id: &VolumeId, order: &VolumeOrder, is: &VolumeLevel) -> VolumeLevel {
             next.movement = Some(*movement);
         }
         VolumeOrder::Keep { movement, .. } => {
-            let known = matches!(is.role, Some(CopyRole::Sealed | CopyRole::Landing));
-            assert!(known, "{id}: {is:?}");
-            if is.role == Some(CopyRole::Landing) {
+            assert_ne!(is.role, Some(CopyRole::Live), "{id}");
+            if matches!(is.role, Some(CopyRole::Landing | CopyRole::Landed)) {
                 next.snapshots.retain(|s| Some(s.movement) != is.movement);
             }
             next.role = Some(CopyRole::Kept);

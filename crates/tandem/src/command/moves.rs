@@ -162,19 +162,23 @@ async fn until_there(client: &Client, id: &str, planned: &Planned, called: &str)
 
 /// `seed, round 2, 48.3 MiB at 61 MiB/s`.
 fn progress(movement: &Move) -> String {
-    let Move { phase, round, .. } = movement;
-    let round = round.map(|round| format!(", round {}", round + 1));
-    let amount = |bytes: u64| table::mebibytes(bytes as f64 / f64::from(1 << 20));
-    let arrived = movement.bytes.zip(movement.bytes_per_second);
-    let arrived = arrived.map(|(bytes, rate)| format!(", {} at {}/s", amount(bytes), amount(rate)));
-    let why = movement.reason.as_ref().or(movement.trouble.as_ref());
-    let why = why.map(|why| format!("; {why}"));
-    format!(
-        "{phase}{}{}{}",
-        round.unwrap_or_default(),
-        arrived.unwrap_or_default(),
-        why.unwrap_or_default()
-    )
+    let mut line = movement.phase.clone();
+    if let Some(round) = movement.round {
+        line += &format!(", round {}", round + 1);
+    }
+    if let Some(bytes) = movement.bytes.filter(|bytes| *bytes > 0) {
+        line += &format!(", {}", table::bytes(bytes));
+    }
+    // Later rounds are too short to have a rate worth a word.
+    if let Some(rate) = movement.bytes_per_second.filter(|rate| *rate > 0)
+        && movement.phase == "seed"
+    {
+        line += &format!(" at {}/s", table::bytes(rate));
+    }
+    if let Some(why) = movement.reason.as_ref().or(movement.trouble.as_ref()) {
+        line += &format!("; {why}");
+    }
+    line
 }
 
 fn render(moves: &[Move]) -> String {

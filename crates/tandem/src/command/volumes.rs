@@ -1,6 +1,6 @@
 //! `tandem volumes`, and `tandem volume` on one of them.
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::Reading;
 use super::moves::{self, Manner};
@@ -204,12 +204,12 @@ async fn remove_copy(client: &Client, args: &RemoveArgs, aside: &AsideName) -> R
 
 async fn recover(args: RecoverArgs) -> Result<()> {
     let client = args.connection.open()?;
-    let ask = |node: Option<&str>, dry_run: bool| {
+    let ask = |wish: Value| {
         let path = format!("{}/recover", path(&args.name));
-        let wish = json!({ "node": node, "dryRun": dry_run });
         Ask::post(path).with(wish).for_root()
     };
-    let plan: Recovery = match client.ask(ask(args.node.as_deref(), true)).await {
+    let question = json!({ "node": args.node, "dryRun": true });
+    let plan: Recovery = match client.ask(ask(question)).await {
         Ok(answer) => answer.decode()?,
         Err(fault) => {
             return Err(match &args.node {
@@ -229,7 +229,8 @@ async fn recover(args: RecoverArgs) -> Result<()> {
     );
     ask::consent(args.yes, &what)?;
     // What was shown is what is done, or nothing.
-    let answer = client.ask(ask(Some(&plan.node), false)).await?;
+    let wish = json!({ "node": plan.node, "generation": plan.generation });
+    let answer = client.ask(ask(wish)).await?;
     let done: Recovery = answer.decode()?;
     out::data(&format!(
         "{} goes on at {} (generation {})\n",
@@ -380,6 +381,54 @@ mod tests {
         STATE       in use
         COPY        live on n1, generation 2
         COPY        kept on n2, generation 1
+        ");
+    }
+
+    #[test]
+    fn what_is_set_aside_shows_its_size_its_age_and_its_name() {
+        let volume: Volume = serde_json::from_str(
+            r#"{"name":"pg","size":1024,"home":"n1","generation":3,"removing":false,"copies":[
+            {"node":"n1","role":"live","generation":3,"bytes":39845888},
+            {"node":"n2","role":"aside","generation":2,"bytes":39845888,"since":"a while",
+            "name":"pg.g2.20261121T162944Z"}]}"#,
+        )
+        .unwrap();
+        insta::assert_snapshot!(render(std::slice::from_ref(&volume)), @r"
+        VOLUME  SIZE   NODE  APP  STATE  COPIES
+        pg      1 GiB  n1    -    free   n1 live, n2 aside (38 MiB, a while)
+        ");
+        insta::assert_snapshot!(render_one(&volume), @r"
+        VOLUME      pg
+        SIZE        1 GiB
+        NODE        n1
+        APP         -
+        INSTANCE    -
+        GENERATION  3
+        STATE       free
+        COPY        live on n1, generation 3
+        COPY        aside on n2, generation 2, 38 MiB, a while, n2/pg.g2.20261121T162944Z
+        ");
+    }
+
+    #[test]
+    fn an_operator_is_told_what_a_recovery_gives_up() {
+        let plan = Recovery {
+            from: "n2".into(),
+            silent_since: Some("noon".into()),
+            node: "n1".into(),
+            copied: Some("breakfast".into()),
+            bytes: Some(39845888),
+            generation: 3,
+            tenant: Some("/db".into()),
+            newer: vec!["n3".into()],
+        };
+        insta::assert_snapshot!(told("pg", &plan).join("\n"), @r"
+        volume pg is on n2: n2 is silent since noon, noon
+        n1 has a copy, as it was at breakfast, breakfast, about 38 MiB
+        everything written since then is given up; should n2 come back, it sets that aside
+        should n2 only be cut off, what runs there may answer until it hears of this
+        newer copies are on n3, silent too
+        /db starts on n1
         ");
     }
 }

@@ -230,11 +230,13 @@ pub fn nothing_acknowledged_is_lost_when_a_move_s_parties_die(cluster: &Cluster)
         "keepalives_idle=2 keepalives_interval=1 keepalives_count=2 tcp_user_timeout=4000";
     let ledger = Ledger::start(cluster, database(patience));
     let mut from = is_well(cluster, &ledger);
+    let mut hits = 0;
     for (victim, phase) in BLOWS {
         let to = other(&from);
         ledger.listen();
         let mut watch = Watch::begin(LEDGER, to);
         let hit = watch.reaches(phase).to_owned();
+        hits += usize::from(hit == phase);
         strike(cluster, victim, &from, to, &mut watch);
         let reason = watch.ends().unwrap_or("nobody saw why").to_owned();
         cluster.here(3);
@@ -257,6 +259,7 @@ pub fn nothing_acknowledged_is_lost_when_a_move_s_parties_die(cluster: &Cluster)
         from = home;
     }
     println!("{} rows acknowledged and there", ledger.audit());
+    assert!(2 * hits >= BLOWS.len(), "{hits} blows hit their phases");
     cluster.down();
 }
 
