@@ -1,6 +1,5 @@
 //! Answers as clients of both generations read them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use marathon::query::{Filter, Selector};
