@@ -124,6 +124,10 @@ impl State {
         self.drawn = self.drawn.max((recovery.id.0 as u32).wrapping_add(1));
         self.leave_move(id, touched);
         self.with_volume(id, touched, |record, _| {
+            // Whoever wrote it elsewhere holds it no more.
+            if record.home != Some(home) {
+                record.holding = None;
+            }
             record.home = Some(home);
             record.generation = recovery.generation;
             record.recoveries.push(*recovery);
