@@ -45,7 +45,9 @@ impl Data {
             CopyRole::Landed | CopyRole::Kept => self.synced(file.last?),
             CopyRole::Aside => self
                 .live
-                .or(self.aside.as_ref().map(|(_, content)| *content)),
+                .or(self.aside.as_ref().map(|(_, content)| *content))
+                // What landed is turned into that from its snapshot.
+                .or_else(|| self.synced(file.last?)),
             CopyRole::Landing => None,
         }
     }
