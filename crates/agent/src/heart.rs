@@ -73,6 +73,7 @@ pub(crate) struct Heart {
     /// Bytes that volumes can still grow by, as last told.
     room: Option<u64>,
     pulls: BTreeMap<InstanceId, CancellationToken>,
+    receives: BTreeMap<VolumeId, CancellationToken>,
     checks: BTreeMap<InstanceId, AbortHandle>,
     asks: BTreeMap<u64, Asked>,
     /// Cancelled when an instance has ended; made when somebody asks.
@@ -137,6 +138,7 @@ impl Heart {
             measuring: volumes::Look::default(),
             room: None,
             pulls: BTreeMap::new(),
+            receives: BTreeMap::new(),
             checks: BTreeMap::new(),
             asks: BTreeMap::new(),
             over: BTreeMap::new(),
@@ -254,6 +256,11 @@ impl Heart {
                 pull.cancel();
             }
         }
+        for id in converge::unwanted_receives(self.session.assignment(), &self.observed) {
+            if let Some(receive) = self.receives.get(&id) {
+                receive.cancel();
+            }
+        }
         self.observed.forget(self.session.assignment());
         self.over
             .retain(|id, _| self.observed.instances.contains_key(id));
@@ -328,8 +335,12 @@ impl Heart {
             _ => None,
         };
         let cancelled = CancellationToken::new();
-        if matches!(action, Action::PullImage { .. }) {
-            self.pulls.insert(id, cancelled.clone());
+        match action {
+            Action::PullImage { .. } => drop(self.pulls.insert(id, cancelled.clone())),
+            Action::Receive { volume, .. } => {
+                self.receives.insert(volume.clone(), cancelled.clone());
+            }
+            _ => {}
         }
         Work {
             id,

@@ -134,6 +134,7 @@ fn refused(refusal: &Refusal, cluster: ClusterId) -> (StatusCode, Value) {
             | MoveRefusal::NotMade(_)
             | MoveRefusal::Apart(_)
             | MoveRefusal::SetAside { .. }
+            | MoveRefusal::Strayed { .. }
             | MoveRefusal::NoSpace { .. }
             | MoveRefusal::Lost(_)
             | MoveRefusal::Draining(_)

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AppId, Incarnation, InstanceId, NodeId, Version};
 use crate::spec::{AppSpec, FixedAddress, Protocol};
 use crate::time::{Millis, Time};
+use crate::volume::Volume;
 
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -184,11 +185,17 @@ impl Instance {
         !self.has_ended() && !given_up
     }
 
-    /// Whether it holds its volumes: a silent node may still be writing them, until an operator
-    /// gives up what it writes.
+    /// Whether it holds volumes: a silent node may still be writing them.
     pub fn holds_volumes(&self) -> bool {
+        !self.has_ended() && !self.is_heir_no_more()
+    }
+
+    /// Whether it holds this volume of its: until an operator gives up what it writes there. That
+    /// gives up no other volume.
+    pub fn holds(&self, volume: &Volume) -> bool {
         let recovered = self.stop_cause() == Some(StopCause::Recovered);
-        !self.has_ended() && !self.is_heir_no_more() && !recovered
+        let elsewhere = volume.home != Some(self.placement.node);
+        self.holds_volumes() && !(recovered && elsewhere)
     }
 
     /// Whether it was an heir, and is to go without ever having run.

@@ -43,7 +43,7 @@ pub struct Parcel {
     pub generation: Generation,
     /// What both nodes had when it began.
     pub base: Option<Snapshot>,
-    /// Bytes that the target needs for it: a tenth more than what it lacks.
+    /// Bytes that the target needs for it, with something to spare.
     #[serde(default)]
     pub needed: u64,
 }

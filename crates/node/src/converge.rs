@@ -22,6 +22,7 @@
 
 use model::ids::{InstanceId, VolumeId};
 use model::instance::{Goal, StopCause};
+use model::sighting::Subject;
 use model::volume::{CopyRole, RoleFile, VolumeOrder};
 use model::{Assigned, Assignment, Millis, Time};
 
@@ -64,6 +65,40 @@ pub fn cancelled(assignment: &Assignment, observed: &Observed) -> Vec<InstanceId
             _ => None,
         })
         .filter(unwanted)
+        .collect()
+}
+
+/// Volumes of which a snapshot is being received that no order asks for any more: its source may
+/// let whoever asks for it wait for ever.
+pub fn unwanted_receives(assignment: &Assignment, observed: &Observed) -> Vec<VolumeId> {
+    let is_wanted = |action: &Action| {
+        let Action::Receive {
+            volume,
+            generation,
+            from,
+            snapshot,
+            ..
+        } = action
+        else {
+            return true;
+        };
+        matches!(assignment.volumes.get(volume), Some(VolumeOrder::Land {
+            generation: ordered,
+            from: source,
+            snapshot: Some(wanted),
+            ..
+        }) if (ordered, source, wanted) == (generation, from, snapshot))
+    };
+    if !observed.link.is_assigned() {
+        return Vec::new();
+    }
+    let flights = observed.in_flight.iter();
+    flights
+        .filter(|(_, flight)| !is_wanted(&flight.action))
+        .filter_map(|(subject, _)| match subject {
+            Subject::Volume(volume) => Some(volume.clone()),
+            Subject::Instance(_) | Subject::Node(_) => None,
+        })
         .collect()
 }
 

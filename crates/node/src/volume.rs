@@ -7,14 +7,14 @@
 //!   │        Land           snapshot synced       ◀──────┘
 //!  none ─────────────▶ landing ────────▶ landed ── Promote ──▶ live, one generation higher
 //!
-//!  kept ── Promote, of a recovery ──▶ live      live, sealed, landed, kept ── SetAside ──▶ aside
+//!  kept, landing ── Promote, of a recovery ──▶ live      live, sealed, landed, kept ── SetAside ──▶ aside
 //!  landing ── Keep, of an abandoned move ──▶ kept                            aside ── Clear ──▶ none
 //! ```
 //! The role file holds the highest generation this node has obeyed; an order of an older one is
 //! refused with it. The more cautious role is on disk before the act that needs it; the less
 //! cautious one only on the leader's word: a copy becomes `live` by `Unseal` of the move that
-//! sealed it, or by `Promote` of the snapshot that landed or was kept, and a repeated order changes
-//! nothing. What is set aside becomes nothing else, and only `Clear` with its name destroys it.
+//! sealed it, or by `Promote` of the snapshot that landed or was kept, or, in a recovery, of one that
+//! came before the move was cut short; a repeated order changes nothing. What is set aside becomes nothing else, and only `Clear` with its name destroys it.
 
 use model::ids::{Generation, MoveId};
 use model::volume::{CopyRole, RoleFile, Source, VolumeOrder};
@@ -367,10 +367,15 @@ fn promote(
         CopyRole::Live if file.generation == generation => {
             Ok(live(generation, size, false, local, by)?.or_else(|| surplus(local, by)))
         }
-        CopyRole::Kept if local.open || by.held => Ok((!by.held).then_some(Step::Close)),
-        // Only what landed or was kept, and only under a generation above the one of that.
-        CopyRole::Landed | CopyRole::Kept if file.generation < generation => {
-            if file.last != Some(snapshot) || !local.snapshots.contains(&snapshot) {
+        // A move never ends half-way.
+        CopyRole::Landing if movement == snapshot.movement => Err(Refusal::OtherRole(file.role)),
+        CopyRole::Kept | CopyRole::Landing if local.open || by.held => {
+            Ok((!by.held).then_some(Step::Close))
+        }
+        // Only under a generation above the one of what landed or was kept.
+        CopyRole::Landed | CopyRole::Landing | CopyRole::Kept if file.generation < generation => {
+            let fits = file.role == CopyRole::Landing || file.last == Some(snapshot);
+            if !fits || !local.snapshots.contains(&snapshot) {
                 return Err(Refusal::NoSnapshot(snapshot));
             }
             Ok(Some(match local.promoted == Some(snapshot) {

@@ -4,9 +4,9 @@
 //! next phase, waits for its deadline, or abandons; what each node is to do in a phase is derived
 //! from the record ([`order`]).
 //!
-//! *Guarantees.* Handed over only when every volume is sealed at the source and its last
-//! snapshot landed at the target, in this move and under this generation. Abandoned only before
-//! that, and only over when the source has obeyed the word that it is live again (or was never
+//! *Guarantees.* Handed over only when the last snapshot of every volume landed at the target, in
+//! this move and under this generation: only a sealed source gives it, whether or not it can say
+//! so itself. Abandoned only before that, and only over when the source has obeyed the word that it is live again (or was never
 //! told to seal). From ready to finish nothing else starts or stops the app's instances.
 //!
 //! *Assumptions.* A sighting of a role follows what the node has on disk; a node obeys
@@ -109,12 +109,11 @@ fn progress(state: &State, movement: &Move) -> Option<Next> {
         }
         Phase::Ready { round } => (sides.arrived(round) && is_heir_ready(state, movement))
             .then_some(Next::Enter(Phase::Seal { round: round + 1 })),
-        Phase::Seal { round } => sides
-            .sealed(round)
+        Phase::Seal { round } => (sides.sealed(round) || sides.landed(round))
             .then_some(Next::Enter(Phase::Finish { round })),
         Phase::Finish { round } => {
             let there = is_here(state, movement.to);
-            (there && sides.sealed(round) && sides.landed(round)).then_some(Next::HandOver)
+            (there && sides.landed(round)).then_some(Next::HandOver)
         }
         Phase::Resume { round } => (sides.promoted() && is_well(state, movement))
             .then_some(Next::Enter(Phase::Settle { round })),

@@ -151,8 +151,12 @@ fn a_move_whose_source_is_lost_while_it_is_seeded_is_abandoned_and_waits_for_it(
     cluster.cut("n1");
     cluster.pass(Millis::seconds(7));
     assert_eq!(phase(&cluster), None);
-    assert_eq!(pg(&cluster), "n1 g1 n1:live");
+    assert_eq!(pg(&cluster), "n1 g1 n1:live n2:landing");
     assert_eq!(cluster.show("/db"), "n1:running");
+    // What landed is of no use once the source is back.
+    cluster.connect("n1");
+    cluster.pass(Millis::seconds(1));
+    assert_eq!(pg(&cluster), "n1 g1 n1:live");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use model::ids::NodeId;
 use model::sighting::{NodeLevel, VolumeLevel};
 use model::spec::{Constraint, Operator};
 use model::time::Millis;
-use model::{Change, CopyRole, Level, Sighting};
+use model::{Change, CopyRole, Level, Sighting, State};
 use planner::request::{self, MoveRefusal, RecoverRefusal, Refusal};
 use planner::session;
 
@@ -44,6 +44,125 @@ fn lost() -> Cluster {
     cluster.kill("n2");
     cluster.pass(Millis::seconds(6));
     cluster
+}
+
+/// n1 tells of its copy of `pg`, which was kept.
+fn tell_of_kept(cluster: &mut Cluster, change: impl FnOnce(&mut VolumeLevel)) {
+    let n1 = node(cluster, "n1");
+    let copy = &cluster.state().volume(&volume("pg")).expect("it is").copies[&n1];
+    let (incarnation, sequence) = copy.sighted;
+    let mut level = VolumeLevel {
+        role: Some(CopyRole::Kept),
+        generation: copy.generation,
+        movement: copy.movement,
+        last: copy.last,
+        snapshots: copy.snapshots.clone(),
+        ..VolumeLevel::default()
+    };
+    change(&mut level);
+    let seen = [Sighting {
+        incarnation,
+        sequence: sequence + 1000,
+        level: Level::Volume(volume("pg"), level),
+    }];
+    cluster.decide(|draft| session::sightings(draft, n1, &seen));
+}
+
+#[test]
+fn a_home_that_failed_once_may_yet_go_on_and_one_that_lacks_the_snapshot_never_will() {
+    let mut cluster = lost();
+    recover(&mut cluster).expect("n1 kept a copy");
+    let generation = cluster
+        .state()
+        .volume(&volume("pg"))
+        .expect("it is")
+        .generation;
+    tell_of_kept(&mut cluster, |level| level.trouble = Some("no room".into()));
+    let n3 = node(&cluster, "n3");
+    assert_eq!(
+        request::plan_volume_move(cluster.state(), &volume("pg"), n3).map(|_| ()),
+        Err(Refusal::Move(MoveRefusal::NotMade(volume("pg"))))
+    );
+    assert!(matches!(
+        recover(&mut cluster),
+        Err(Refusal::Recover(RecoverRefusal::Reachable { .. }))
+    ));
+    tell_of_kept(&mut cluster, |level| level.snapshots.clear());
+    let refused = recover(&mut cluster).expect_err("there is no other");
+    assert_eq!(
+        refused.to_string(),
+        "there is no copy of volume pg but the one on n1 that the volume could go on with (n2 is \
+         to set one aside): nothing was changed"
+    );
+    let now = cluster
+        .state()
+        .volume(&volume("pg"))
+        .expect("it is")
+        .generation;
+    assert_eq!(now, generation);
+}
+
+#[test]
+fn a_recovery_gives_up_one_volume_and_no_other() {
+    let mut cluster = Cluster::new(3);
+    let mut both = with_volume("pg");
+    both.mounts.extend(with_volume("wal").mounts);
+    cluster.put("/db", &both);
+    cluster.settle();
+    let to = node(&cluster, "n2");
+    let moved = cluster.ask(|draft| request::move_app(draft, &app("/db"), to));
+    assert!(matches!(moved, Ok(Some(_))));
+    cluster.pass(Millis::seconds(6));
+    let writer = cluster.active("/db")[0];
+    cluster.kill("n2");
+    cluster.pass(Millis::seconds(6));
+    recover(&mut cluster).expect("n1 kept a copy");
+    let restored = State::restore(cluster.state().records(), cluster.state().revision);
+    for state in [cluster.state(), &restored] {
+        assert_eq!(state.volume_holder(&volume("pg")), None);
+        assert_eq!(state.volume_holder(&volume("wal")), Some(writer));
+    }
+    let wal = |draft: &mut _| request::recover_volume(draft, &volume("wal"), None);
+    cluster.ask(wal).expect("n1 kept a copy");
+    assert_eq!(cluster.state().volume_holder(&volume("wal")), None);
+    cluster.settle();
+    assert_eq!(cluster.show("/db"), "n1:running n2:running(Recovered)");
+}
+
+#[test]
+fn nothing_is_received_over_what_is_still_to_be_set_aside() {
+    let mut cluster = lost();
+    recover(&mut cluster).expect("n1 kept a copy");
+    cluster.settle();
+    cluster.connect("n2");
+    let to = node(&cluster, "n2");
+    let moved = cluster.ask(|draft| request::move_app(draft, &app("/db"), to));
+    let strayed = MoveRefusal::Strayed {
+        volume: volume("pg"),
+        node: "n2".into(),
+    };
+    assert_eq!(moved, Err(Refusal::Move(strayed)));
+}
+
+#[test]
+fn what_landed_before_its_source_died_becomes_the_truth() {
+    let mut cluster = Cluster::new(2);
+    cluster.put("/db", &with_volume("pg"));
+    cluster.settle();
+    cluster.unprepared.insert(app("/db"));
+    let to = node(&cluster, "n2");
+    let moved = cluster.ask(|draft| request::move_app(draft, &app("/db"), to));
+    assert!(matches!(moved, Ok(Some(_))));
+    cluster.settle();
+    cluster.kill("n1");
+    cluster.pass(Millis::seconds(7));
+    let plan = recover(&mut cluster).expect("rounds landed on n2");
+    let there = &cluster.state().volume(&volume("pg")).expect("it is").copies[&to];
+    assert_eq!(there.snapshots.last(), Some(&plan.snapshot));
+    assert_eq!((plan.node, plan.snapshot.round), (to, 1));
+    cluster.unprepared.clear();
+    cluster.settle();
+    assert_eq!(cluster.show("/db"), "n1:running(Recovered) n2:running");
 }
 
 #[test]
@@ -179,7 +298,7 @@ fn a_move_needs_room_at_its_target() {
     let machine = cluster.agents["n2"].machine.clone();
     let room = NodeLevel {
         machine,
-        room: Some(109 * MIB),
+        room: Some(124 * MIB),
     };
     let has = [seen(Level::Node(Box::new(room)))];
     cluster.decide(|draft| session::sightings(draft, from, &holds));
@@ -187,6 +306,6 @@ fn a_move_needs_room_at_its_target() {
     let refused = cluster.ask(|draft| request::move_app(draft, &app("/db"), to));
     assert_eq!(
         refused.expect_err("it does not fit").to_string(),
-        "volume pg cannot move to n2: 109 MiB free, 110 MiB needed"
+        "volume pg cannot move to n2: 124 MiB free, 125 MiB needed"
     );
 }

@@ -42,15 +42,20 @@ impl Data {
         let file = self.file?;
         match file.role {
             CopyRole::Live | CopyRole::Sealed => self.live,
-            CopyRole::Landed | CopyRole::Kept => {
-                let held = self.snapshots.get(&file.last?)?;
-                held.synced.then_some(held.content)
-            }
+            CopyRole::Landed | CopyRole::Kept => self.synced(file.last?),
             CopyRole::Aside => self
                 .live
-                .or(self.aside.as_ref().map(|(_, content)| *content)),
+                .or(self.aside.as_ref().map(|(_, content)| *content))
+                // What landed is turned into that from its snapshot.
+                .or_else(|| self.synced(file.last?)),
             CopyRole::Landing => None,
         }
+    }
+
+    /// What a snapshot holds that the power cannot take.
+    pub fn synced(&self, snapshot: Snapshot) -> Option<u64> {
+        let held = self.snapshots.get(&snapshot).filter(|held| held.synced);
+        held.map(|held| held.content)
     }
 
     /// The power goes. What was being received is not there; a snapshot made here may be.

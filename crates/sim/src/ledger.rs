@@ -98,10 +98,15 @@ impl Ledger {
             self.go_on(durable, volume, machines);
         }
         for (id, known) in &self.acknowledged {
-            let home = durable.volume(id).and_then(|volume| volume.home);
-            let paper = home.and_then(|home| machines.get(machine_of(durable, home, machines)?));
+            let volume = durable.volume(id);
+            let paper = volume
+                .and_then(|volume| volume.home)
+                .and_then(|home| machines.get(machine_of(durable, home, machines)?));
             let data = paper.and_then(|paper| paper.disk.volumes.get(id));
-            let safe = data.and_then(|data| data.safe());
+            let recovery = volume.and_then(Volume::recovery);
+            // What was only landing is chosen by a recovery alone.
+            let chosen = || data?.synced(recovery?.snapshot);
+            let safe = data.and_then(|data| data.safe()).or_else(chosen);
             if safe.is_none_or(|safe| safe < *known) {
                 violations.insert(format!(
                     "{known} writes of {id} were acknowledged, and its home has {safe:?}"

@@ -27,8 +27,10 @@ pub enum Said {
 pub struct Paper {
     pub machine: Machine,
     pub powered: bool,
-    /// Cut off: what is said waits in `held` until the cable is back.
+    /// Other machines do not reach it.
     pub cut: bool,
+    /// The master does not: what is said waits in `held` until the cable is back.
+    pub unheard: bool,
     pub held: VecDeque<Held>,
     pub disk: Disk,
     pub kernel: Kernel,
@@ -89,6 +91,7 @@ impl Paper {
             machine,
             powered: false,
             cut: false,
+            unheard: false,
             held: VecDeque::new(),
             disk: Disk::default(),
             kernel: Kernel::default(),

@@ -11,7 +11,7 @@
 //! > kill n1 | start n1               its power goes, comes back
 //! > crash master | start master      likewise with the log's volatile end
 //! > crash agent n1 | start agent n1
-//! > cut n1 | heal [n1]               its cable
+//! > cut n1 [master] | heal [n1]      its cable, or only its way to the master
 //! > exit /web.0 1                    the process in slot 0 ends with that code
 //! > sick /web.0 | well /web.0        what its health checks say from now on
 //! > tick 3s | tick until quiet       time passes
@@ -146,6 +146,10 @@ impl Player {
             ["cut", node] => {
                 let machine = self.machine(node)?;
                 self.world.cut(machine);
+            }
+            ["cut", node, "master"] => {
+                let machine = self.machine(node)?;
+                self.world.cut_from_master(machine);
             }
             ["heal", node] => {
                 let machine = self.machine(node)?;

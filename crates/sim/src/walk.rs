@@ -147,8 +147,12 @@ impl Walk {
     fn deed(&mut self) {
         self.deeds += 1;
         let machine = self.random.below(NODES as u64) as usize;
-        match self.random.below(21) {
+        match self.random.below(22) {
             20 => self.process_sickens(machine),
+            21 => {
+                self.tell(&format!("> cut n{} master", machine + 1));
+                self.world.cut_from_master(machine);
+            }
             0..=6 => self.request(),
             7 | 8 => self.process_ends(machine),
             9 => {

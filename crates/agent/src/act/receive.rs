@@ -1,5 +1,6 @@
 //! Receives a snapshot from the node that has it. What arrived is held, without a name, until it
-//! is to be on disk; an agent that dies meanwhile leaves nothing of it.
+//! is to be on disk; an agent that dies meanwhile leaves nothing of it. The wait for a source that is
+//! not ready is given up when no order asks for the snapshot any more.
 
 use model::volume::Source;
 use model::{Millis, VolumeId};
@@ -19,7 +20,11 @@ pub(super) async fn receive(
     let identity = Identity::load(&tools.disk.identity())?.ok_or(Error::NoIdentity)?;
     let pool = tools.volumes.pool().await?;
     make_way(pool, &wanted.volume).await?;
-    let mut stream = peer::ask(from.address.into(), name, &identity, &wanted).await?;
+    // The source may have to make the snapshot first, or never make it.
+    let mut stream = tokio::select! {
+        asked = peer::ask(from.address.into(), name, &identity, &wanted) => asked?,
+        () = work.cancelled.cancelled() => return Ok(Done::Cancelled),
+    };
     let (volume, snapshot) = (&wanted.volume, wanted.snapshot);
     let transfer = Transfer::default();
     let progress = transfer.progress.subscribe();

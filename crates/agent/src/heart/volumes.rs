@@ -162,6 +162,9 @@ impl Heart {
         action: Action,
         outcome: Result<Done, String>,
     ) {
+        if matches!(action, Action::Receive { .. }) {
+            self.receives.remove(&volume);
+        }
         let done = match outcome {
             Ok(done) => done,
             Err(why) => {

@@ -85,6 +85,7 @@ impl State {
                     let moves = self.moves.values();
                     let concerned = moves.filter(|m| m.from == *node || m.to == *node);
                     touched.moves.extend(concerned.map(|m| m.id));
+                    self.touch_landings(*node, touched);
                     touched.nodes.insert(*node);
                     touched.freed.insert(*node);
                 }

@@ -2,7 +2,8 @@
 //! their node, slots at their app, addresses here) as a [`Holding`].
 //!
 //! A placement takes its claims; they are given back when the instance is no longer runnable:
-//! volumes only when it was seen ended, the others also when its silent node is given up.
+//! volumes only when it was seen ended, or one by one when it is recovered elsewhere; the others also
+//! when its silent node is given up.
 
 use std::net::Ipv4Addr;
 
@@ -78,11 +79,9 @@ impl State {
 
     /// Takes everything that an instance may claim. An heir is noted beside the holder.
     pub(super) fn take_claims(&mut self, instance: &Instance) {
-        if instance.holds_volumes() {
-            for (volume, _) in instance.spec.volumes() {
-                if let Some(volume) = self.volumes.get_mut(volume) {
-                    volume.holding = Some(join(volume.holding.as_ref(), instance));
-                }
+        for (volume, _) in instance.spec.volumes() {
+            if let Some(volume) = self.volumes.get_mut(volume).filter(|v| instance.holds(v)) {
+                volume.holding = Some(join(volume.holding.as_ref(), instance));
             }
         }
         if !instance.holds_claims() {

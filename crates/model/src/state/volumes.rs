@@ -102,6 +102,18 @@ impl State {
         }
     }
 
+    /// What landed elsewhere of volumes at home on a node is kept as long as that is silent.
+    pub(super) fn touch_landings(&self, home: NodeId, touched: &mut Touched) {
+        for volume in self.volumes.values().filter(|v| v.home == Some(home)) {
+            for (node, copy) in &volume.copies {
+                if matches!(copy.role, CopyRole::Landing | CopyRole::Landed) {
+                    touched.assignments.insert(*node);
+                    touched.volumes.insert(volume.id.clone());
+                }
+            }
+        }
+    }
+
     fn volume_recovered(
         &mut self,
         id: &VolumeId,
@@ -112,6 +124,10 @@ impl State {
         self.drawn = self.drawn.max((recovery.id.0 as u32).wrapping_add(1));
         self.leave_move(id, touched);
         self.with_volume(id, touched, |record, _| {
+            // Whoever wrote it elsewhere holds it no more.
+            if record.home != Some(home) {
+                record.holding = None;
+            }
             record.home = Some(home);
             record.generation = recovery.generation;
             record.recoveries.push(*recovery);

@@ -218,6 +218,54 @@ fn a_subject_in_flight_is_left_alone_but_an_unwanted_pull_is_cancelled() {
 }
 
 #[test]
+fn a_snapshot_that_no_order_asks_for_any_more_is_waited_for_no_longer() {
+    let id = VolumeId::parse("pg").unwrap();
+    let snapshot = |round| model::Snapshot {
+        movement: model::MoveId(7),
+        round,
+    };
+    let from = model::volume::Source {
+        node: model::NodeId(1),
+        address: "10.0.15.11:4434".parse().unwrap(),
+    };
+    let land = |round| VolumeOrder::Land {
+        generation: Generation(1),
+        movement: model::MoveId(7),
+        from,
+        snapshot: Some(snapshot(round)),
+        base: None,
+        last: true,
+        needed: 0,
+    };
+    let mut observed = at(Stage::Nothing);
+    let action = Action::Receive {
+        volume: id.clone(),
+        generation: Generation(1),
+        from,
+        snapshot: snapshot(3),
+        base: None,
+        needed: 0,
+    };
+    let flight = InFlight {
+        action,
+        since: Time(1),
+    };
+    observed
+        .in_flight
+        .insert(Subject::Volume(id.clone()), flight);
+    let mut assignment = Assignment::default();
+    assignment.volumes.insert(id.clone(), land(3));
+    assert_eq!(unwanted_receives(&assignment, &observed), vec![]);
+    assignment.volumes.insert(id.clone(), land(4));
+    assert_eq!(unwanted_receives(&assignment, &observed), vec![id.clone()]);
+    assignment.volumes.clear();
+    assert_eq!(unwanted_receives(&assignment, &observed), vec![id]);
+    // Whether it is asked for is not known.
+    observed.link = Link::Down;
+    assert_eq!(unwanted_receives(&assignment, &observed), vec![]);
+}
+
+#[test]
 fn a_failed_action_waits_for_its_time_and_does_not_hold_up_a_removal() {
     let mut observed = at(Stage::Nothing);
     let action = Action::PullImage { instance: ID };

@@ -437,6 +437,28 @@ fn a_kept_copy_goes_live_by_a_recovery_once_nothing_uses_it() {
 }
 
 #[test]
+fn what_was_landing_when_its_move_was_cut_short_goes_live_by_a_recovery() {
+    let promote = |movement| VolumeOrder::Promote {
+        generation: Generation(4),
+        size: SIZE,
+        movement,
+        snapshot: snapshot(3),
+    };
+    let landing = file(3, CopyRole::Landing, Some(MOVE));
+    let copy = local(landing, &[2, 3]);
+    let step = Step::Promote {
+        snapshot: snapshot(3),
+        size: SIZE,
+    };
+    let by_recovery = promote(MoveId(9));
+    assert_eq!(judge(&by_recovery, &copy, Use::default()), Ok(Some(step)));
+    let lacks = judge(&by_recovery, &local(landing, &[2]), Use::default());
+    assert_eq!(lacks, Err(Refusal::NoSnapshot(snapshot(3))));
+    let by_move = judge(&promote(MOVE), &copy, Use::default());
+    assert_eq!(by_move, Err(Refusal::OtherRole(CopyRole::Landing)));
+}
+
+#[test]
 fn a_target_keeps_what_it_had_before_a_move_that_was_abandoned() {
     let former = Snapshot {
         movement: MoveId(MOVE.0 - 1),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::ids::{AppId, MoveId, NodeId, VolumeId};
 use model::movement::{Move, Parcel, Phase, Why};
-use model::{App, Change, Draft, Presence, Snapshot, State, Volume};
+use model::{App, Change, CopyRole, Draft, Presence, Snapshot, State, Volume};
 use scheduler::Wish;
 
 use crate::leader::{Agenda, Subject};
@@ -53,17 +53,11 @@ pub(crate) fn plan(
             return Err(MoveRefusal::Apart(id.clone()));
         }
         from = Some(home);
-        // Nothing is received over it.
-        if let Some(aside) = volume.copies.get(&to).and_then(|copy| copy.aside.as_ref()) {
-            return Err(MoveRefusal::SetAside {
-                volume: id.clone(),
-                copy: aside.name.clone(),
-            });
-        }
+        is_free(state, volume, to)?;
         let parcel = Parcel {
             generation: volume.generation,
             base: common(volume, home, to),
-            needed: needed(volume, home, to),
+            needed: needed(volume, home),
         };
         parcels.insert(id.clone(), parcel);
     }
@@ -105,10 +99,35 @@ fn check(state: &State, app: Option<&App>, volume: &Volume) -> Result<Option<Nod
             tenant: tenant.clone(),
         });
     }
-    // What the home may still have to make must not be taken for lost by another's copy.
+    // What the home may still have to make must not be taken for lost by another's copy; nor can a
+    // move be abandoned back to a home that was not live when it began.
+    let is_live = |home| volume.copies.get(home).map(|copy| copy.role) == Some(CopyRole::Live);
     match volume.home {
-        Some(home) if !volume.copies.contains_key(&home) => Err(MoveRefusal::NotMade(id.clone())),
+        Some(home) if !is_live(&home) => Err(MoveRefusal::NotMade(id.clone())),
         home => Ok(home),
+    }
+}
+
+/// Whether the target has nothing of the volume that the truth lacks: nothing is received over
+/// that.
+fn is_free(state: &State, volume: &Volume, to: NodeId) -> Result<(), MoveRefusal> {
+    let Some(copy) = volume.copies.get(&to) else {
+        return Ok(());
+    };
+    let id = volume.id.clone();
+    match &copy.aside {
+        Some(aside) => Err(MoveRefusal::SetAside {
+            volume: id,
+            copy: aside.name.clone(),
+        }),
+        None if copy.role == CopyRole::Aside || volume.has_strayed(copy) => {
+            let node = state.node(to);
+            Err(MoveRefusal::Strayed {
+                volume: id,
+                node: node.map_or_else(|| to.to_string(), |node| node.machine.name.clone()),
+            })
+        }
+        None => Ok(()),
     }
 }
 
@@ -168,14 +187,12 @@ fn room(
     Ok(())
 }
 
-/// A tenth more than the home's data, less what the target has of it; 0 where the home has not
-/// told.
-fn needed(volume: &Volume, home: NodeId, to: NodeId) -> u64 {
-    let bytes = |node| volume.copies.get(&node).and_then(|copy| copy.bytes);
-    let used = bytes(home).unwrap_or(0);
-    let shared = common(volume, home, to).and_then(|_| bytes(to));
-    used.saturating_add(used / 10)
-        .saturating_sub(shared.unwrap_or(0))
+/// A quarter more than what the home told of its data: that may be an eighth too low, and what the
+/// target has of it may all have been written anew. 0 where the home has not told.
+fn needed(volume: &Volume, home: NodeId) -> u64 {
+    let copy = volume.copies.get(&home);
+    let used = copy.and_then(|copy| copy.bytes).unwrap_or(0);
+    used.saturating_add(used / 4)
 }
 
 /// The newest snapshot that both nodes have.

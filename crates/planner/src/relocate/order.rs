@@ -6,7 +6,7 @@ use std::net::SocketAddrV4;
 use model::ids::{MoveId, NodeId};
 use model::movement::{Move, Phase};
 use model::volume::{Source, VolumeOrder};
-use model::{Copy, CopyRole, Snapshot, State, Volume};
+use model::{Copy, CopyRole, Presence, Snapshot, State, Volume};
 
 /// What the node is to do about a volume; nothing where it has no business with it.
 pub(crate) fn order(state: &State, volume: &Volume, node: NodeId) -> Option<VolumeOrder> {
@@ -24,7 +24,7 @@ pub(crate) fn order(state: &State, volume: &Volume, node: NodeId) -> Option<Volu
         Some(movement) if movement.to == node => to_target(movement, volume, state),
         Some(_) | None => None,
     };
-    moving.or_else(|| at_rest(volume, node, movement.is_some()))
+    moving.or_else(|| at_rest(state, volume, node))
 }
 
 fn to_source(movement: &Move, volume: &Volume, state: &State) -> Option<VolumeOrder> {
@@ -85,7 +85,7 @@ fn to_target(movement: &Move, volume: &Volume, state: &State) -> Option<VolumeOr
 }
 
 /// Between moves, and for nodes that a move has left behind.
-fn at_rest(volume: &Volume, node: NodeId, moving: bool) -> Option<VolumeOrder> {
+fn at_rest(state: &State, volume: &Volume, node: NodeId) -> Option<VolumeOrder> {
     let (generation, size) = (volume.generation, volume.size);
     let copy = volume.copies.get(&node);
     if volume.home == Some(node) {
@@ -123,6 +123,8 @@ fn at_rest(volume: &Volume, node: NodeId, moving: bool) -> Option<VolumeOrder> {
             generation,
             movement,
         }),
+        // It may be all that is left of the newest state.
+        CopyRole::Landing | CopyRole::Landed if !is_safe_at_home(state, volume) => None,
         // What it had before the move that was abandoned is still good.
         CopyRole::Landing | CopyRole::Landed if had_before(copy) => {
             copy.movement.map(|movement| VolumeOrder::Keep {
@@ -131,7 +133,9 @@ fn at_rest(volume: &Volume, node: NodeId, moving: bool) -> Option<VolumeOrder> {
             })
         }
         CopyRole::Landing | CopyRole::Landed => Some(VolumeOrder::Discard { generation }),
-        CopyRole::Kept if !moving && is_superseded(volume, copy) => {
+        CopyRole::Kept
+            if state.move_of_volume(&volume.id).is_none() && is_superseded(volume, copy) =>
+        {
             Some(VolumeOrder::Discard { generation })
         }
         CopyRole::Kept | CopyRole::Live => None,
@@ -149,6 +153,19 @@ fn ready_to_go_live(volume: &Volume, copy: &Copy) -> Option<(MoveId, Snapshot)> 
     }
 }
 
+/// Whether nothing newer than what is live at home can be anywhere else: no move goes on, and the
+/// home is here and has it.
+fn is_safe_at_home(state: &State, volume: &Volume) -> bool {
+    let home = volume.home.and_then(|home| state.node(home));
+    let here = home.filter(|home| home.presence == Presence::Here);
+    let copy = here.and_then(|home| volume.copies.get(&home.id));
+    state.move_of_volume(&volume.id).is_none() && copy.is_some_and(|copy| is_newest(volume, copy))
+}
+
+fn is_newest(volume: &Volume, copy: &Copy) -> bool {
+    copy.role == CopyRole::Live && copy.generation == volume.generation
+}
+
 /// Whether a target has a snapshot from before the move that it obeyed last.
 fn had_before(copy: &Copy) -> bool {
     let older = |snapshot: &Snapshot| Some(snapshot.movement) != copy.movement;
@@ -157,10 +174,9 @@ fn had_before(copy: &Copy) -> bool {
 
 /// Whether a newer copy is kept elsewhere, and the newest is live at home.
 fn is_superseded(volume: &Volume, copy: &Copy) -> bool {
-    let live = |copy: &Copy| copy.role == CopyRole::Live && copy.generation == volume.generation;
     let home = volume.home.and_then(|home| volume.copies.get(&home));
     let newer = |other: &Copy| {
         other.role == CopyRole::Kept && other.last > copy.last && !volume.has_strayed(other)
     };
-    home.is_some_and(live) && volume.copies.values().any(newer)
+    home.is_some_and(|home| is_newest(volume, home)) && volume.copies.values().any(newer)
 }

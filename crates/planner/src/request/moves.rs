@@ -35,7 +35,7 @@ pub enum MoveRefusal {
     #[error("volume {0} is on no node yet; its first use decides")]
     Nowhere(VolumeId),
     /// 409
-    #[error("volume {0} was not made yet on its node")]
+    #[error("volume {0} is not ready yet on its node")]
     NotMade(VolumeId),
     /// 409
     #[error("volume {0} is on another node than the app's other volumes")]
@@ -46,6 +46,12 @@ pub enum MoveRefusal {
          remove it first"
     )]
     SetAside { volume: VolumeId, copy: String },
+    /// 409
+    #[error(
+        "{node} has data of volume {volume} that a recovery gave up and that is not set aside yet: \
+         nothing is received over it"
+    )]
+    Strayed { volume: VolumeId, node: String },
     /// 409. In MiB.
     #[error("volume {volume} cannot move to {target}: {free} MiB free, {needed} MiB needed")]
     NoSpace {

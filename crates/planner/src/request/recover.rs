@@ -1,4 +1,5 @@
-//! Going on with an older copy of a volume whose home is silent: an operator's word that what was
+//! Going on with another copy of a volume whose home is silent, one that was kept or one that was
+//! landing when a move was cut short: an operator's word that what was
 //! written there since is given up, until the home comes back and sets it aside.
 
 use model::ids::{AppId, NodeId, VolumeId};
@@ -20,8 +21,16 @@ pub enum RecoverRefusal {
         "node {home}, which has volume {volume}, is here: only what a silent node had is recovered"
     )]
     Reachable { volume: VolumeId, home: String },
-    #[error("there is no copy of volume {volume} but the one on {home}: nothing was changed")]
-    NoCopy { volume: VolumeId, home: String },
+    #[error(
+        "there is no copy of volume {volume} but the one on {home}{}: nothing was changed",
+        besides(.others)
+    )]
+    NoCopy {
+        volume: VolumeId,
+        home: String,
+        /// What there is besides, and where.
+        others: Vec<String>,
+    },
     #[error("{node} has no copy of volume {volume}; there is one on {}", .others.join(", "))]
     NoCopyThere {
         volume: VolumeId,
@@ -63,7 +72,9 @@ pub fn recover_volume(
     node: Option<NodeId>,
 ) -> Result<Recovered, Refusal> {
     let plan = plan_recovery(draft.state(), id, node)?;
-    if let Some(holder) = draft.state().volume_holder(id) {
+    if plan.node != plan.from
+        && let Some(holder) = draft.state().volume_holder(id)
+    {
         stop::stop(draft, holder, StopCause::Recovered);
     }
     draft.apply(Change::VolumeRecovered {
@@ -125,7 +136,7 @@ fn silence(state: &State, volume: &Volume, home: NodeId) -> Result<Option<Time>,
     };
     match node.presence {
         Presence::Lost { since } => Ok(Some(since)),
-        Presence::Here if volume.copies.get(&home).is_none_or(is_hopeless) => Ok(None),
+        Presence::Here if is_hopeless(volume, home) => Ok(None),
         Presence::Here => Err(RecoverRefusal::Reachable {
             volume: volume.id.clone(),
             home: node.machine.name.clone(),
@@ -133,18 +144,44 @@ fn silence(state: &State, volume: &Volume, home: NodeId) -> Result<Option<Time>,
     }
 }
 
-/// Whether a home was to go on with a copy that it turned out not to have.
-fn is_hopeless(copy: &Copy) -> bool {
-    copy.role == CopyRole::Kept && copy.trouble.is_some()
+/// Whether a home was to go on with a copy that it turned out not to have: it will refuse for ever.
+/// What it failed to do, it may do yet.
+fn is_hopeless(volume: &Volume, home: NodeId) -> bool {
+    let Some(copy) = volume.copies.get(&home) else {
+        return true;
+    };
+    let Some(recovery) = volume.recovery() else {
+        return false;
+    };
+    match copy.role {
+        CopyRole::Live | CopyRole::Sealed => false,
+        CopyRole::Aside => true,
+        CopyRole::Landing => !copy.snapshots.contains(&recovery.snapshot),
+        CopyRole::Landed | CopyRole::Kept => holds(copy) != Some(recovery.snapshot),
+    }
 }
 
-/// The copies that hand-overs left behind.
+/// The newest state that a copy can go on with.
+fn holds(copy: &Copy) -> Option<Snapshot> {
+    let newest = match copy.role {
+        CopyRole::Kept | CopyRole::Landed => copy.last,
+        CopyRole::Landing => copy.snapshots.last().copied(),
+        CopyRole::Live | CopyRole::Sealed | CopyRole::Aside => None,
+    };
+    newest.filter(|newest| copy.snapshots.contains(newest))
+}
+
+/// The copies that hand-overs left behind, and what came of a move that was cut short. A home that
+/// lacks what it was to go on with may have something else.
 fn candidates(volume: &Volume, home: NodeId) -> Vec<(NodeId, Snapshot)> {
-    let kept = volume.copies.iter().filter(|(node, copy)| {
-        **node != home && copy.role == CopyRole::Kept && !volume.has_strayed(copy)
-    });
-    kept.filter_map(|(node, copy)| Some((*node, copy.last?)))
-        .filter(|(node, last)| volume.copies[node].snapshots.contains(last))
+    let fit = volume
+        .copies
+        .iter()
+        .filter(|(node, copy)| match **node == home {
+            true => is_hopeless(volume, home),
+            false => !volume.has_strayed(copy),
+        });
+    fit.filter_map(|(node, copy)| Some((*node, holds(copy)?)))
         .collect()
 }
 
@@ -187,6 +224,29 @@ fn choose(
         (None, None, _) => Err(RecoverRefusal::NoCopy {
             volume: id(),
             home: name(home),
+            others: others(volume, home, name),
         }),
+    }
+}
+
+/// What is not fit to go on with: data that was set aside, or is going to be, and copies that
+/// hold nothing yet.
+fn others(volume: &Volume, home: NodeId, name: impl Fn(NodeId) -> String) -> Vec<String> {
+    let others = volume.copies.iter().filter(|(node, _)| **node != home);
+    let words = others.map(|(node, copy)| match &copy.aside {
+        Some(aside) => format!("{} is set aside on {}", aside.name, name(*node)),
+        None if volume.has_strayed(copy) => format!("{} is to set one aside", name(*node)),
+        None => {
+            let role = format!("{:?}", copy.role).to_lowercase();
+            format!("the one on {} is {role}", name(*node))
+        }
+    });
+    words.collect()
+}
+
+fn besides(others: &[String]) -> String {
+    match others {
+        [] => String::new(),
+        others => format!(" that the volume could go on with ({})", others.join("; ")),
     }
 }

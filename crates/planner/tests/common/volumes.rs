@@ -86,8 +86,11 @@ fn obeyed(id: &VolumeId, order: &VolumeOrder, is: &VolumeLevel) -> VolumeLevel {
             next.took = Some(Millis(20));
         }
         VolumeOrder::Promote { snapshot, .. } => {
-            let landed = matches!(is.role, Some(CopyRole::Landed | CopyRole::Kept));
-            let landed = landed && is.last == Some(*snapshot);
+            let landed = match is.role {
+                Some(CopyRole::Landed | CopyRole::Kept) => is.last == Some(*snapshot),
+                Some(CopyRole::Landing) => is.snapshots.contains(snapshot),
+                _ => false,
+            };
             let live = is.role == Some(CopyRole::Live);
             assert!(live || landed, "{id}: {is:?}");
             next.role = Some(CopyRole::Live);

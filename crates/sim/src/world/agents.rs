@@ -174,6 +174,9 @@ impl World {
         for instance in node::converge::cancelled(assignment, observed) {
             observed.in_flight.remove(&Subject::Instance(instance));
         }
+        for volume in node::converge::unwanted_receives(assignment, observed) {
+            observed.in_flight.remove(&Subject::Volume(volume));
+        }
         let actions = node::converge(assignment, observed, now);
         for action in &actions {
             let flight = InFlight {

@@ -55,6 +55,11 @@ impl World {
         reached.ok_or_else(|| "no route to the source".into())
     }
 
+    fn source_mut(&mut self, address: Ipv4Addr) -> Option<&mut Paper> {
+        let mut machines = self.machines.iter_mut();
+        machines.find(|paper| paper.machine.address == address)
+    }
+
     /// Performs a [`Action::Receive`]; `Err`: why there is nothing.
     pub(super) fn receive(&mut self, machine: usize, action: &Action) -> Result<(), String> {
         let Action::Receive {
@@ -85,6 +90,13 @@ impl World {
                 same.ok_or("cannot find the parent subvolume")?.0.content
             }
         };
+        // A snapshot is made by committing it, so that what was sent cannot be lost and made anew.
+        if let Some(source) = self.source_mut(*from.address.ip())
+            && let Some(data) = source.disk.volumes.get_mut(volume)
+            && let Some(sent) = data.snapshots.get_mut(snapshot)
+        {
+            sent.synced |= !sent.received;
+        }
         let paper = &mut self.machines[machine];
         let data = paper.disk.volumes.entry(volume.clone()).or_default();
         let received = Held {

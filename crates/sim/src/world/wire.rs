@@ -20,7 +20,7 @@ impl World {
     /// A new connection from a machine's agent, unless nobody answers.
     pub(super) fn connect(&mut self, machine: usize) -> Option<u64> {
         let paper = &self.machines[machine];
-        if paper.cut || self.master.is_none() {
+        if paper.unheard || self.master.is_none() {
             return None;
         }
         let connection = Connection {
@@ -69,7 +69,7 @@ impl World {
             return;
         };
         let paper = &mut self.machines[connection.machine];
-        if paper.cut {
+        if paper.unheard {
             paper.held.push_back((number, said));
             return;
         }
@@ -102,7 +102,7 @@ impl World {
             return;
         };
         let machine = connection.machine;
-        if self.machines[machine].cut {
+        if self.machines[machine].unheard {
             // The agent finds out by the silence.
             return;
         }
@@ -125,11 +125,18 @@ impl World {
 
     pub fn cut(&mut self, machine: usize) {
         self.machines[machine].cut = true;
+        self.cut_from_master(machine);
+    }
+
+    /// Other machines still reach it.
+    pub fn cut_from_master(&mut self, machine: usize) {
+        self.machines[machine].unheard = true;
     }
 
     pub fn heal(&mut self, machine: usize) {
         let paper = &mut self.machines[machine];
         paper.cut = false;
+        paper.unheard = false;
         for (connection, said) in std::mem::take(&mut paper.held) {
             self.after(model::Millis(1), Event::Arrives { connection, said });
         }
