@@ -1,6 +1,6 @@
 //! Questions of clients, relayed by the master: an instance's log, a command inside it, the
-//! node's network. One task each; what it says goes to the session's slower lane, so that a client who does not read
-//! holds up nobody but himself.
+//! node's network. One task each; what it says goes to the session's slower lane, so that a client
+//! who does not read holds up nobody but himself.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};

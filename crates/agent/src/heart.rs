@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use container::{Created, Instance};
 use model::session::{FromAgent, Input};
 use model::sighting::Subject;
-use model::{Exit, Health, InstanceId, Level, Millis, NodeLevel, Time, VolumeId};
+use model::{Exit, Health, InstanceId, Millis, Time, VolumeId};
 use node::retry::{Outcome, after};
 use node::{
     Action, Failure, InFlight, Link, Observed, Outbox, Session, Stage, converge, jobs, level,
@@ -294,12 +294,6 @@ impl Heart {
     fn report(&mut self) {
         let levels = level::levels(self.session.assignment(), &self.observed);
         self.outbox.put_all(levels);
-        if self.room.is_some() {
-            self.outbox.put(Level::Node(Box::new(NodeLevel {
-                machine: self.tools.config.machine.clone(),
-                room: self.room,
-            })));
-        }
         for (id, local) in &mut self.observed.instances {
             local.reported = self.outbox.is_settled(&Subject::Instance(*id));
         }

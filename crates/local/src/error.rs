@@ -49,10 +49,9 @@ pub enum Refusal {
 }
 
 fn by(holder: &Option<Holder>) -> String {
-    match holder {
-        Some(Holder { pid, command }) => format!(" by {command} (process {pid})"),
-        None => String::new(),
-    }
+    holder
+        .as_ref()
+        .map_or_else(String::new, |holder| format!(" by {holder}"))
 }
 
 impl Refusal {

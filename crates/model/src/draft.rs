@@ -2,7 +2,7 @@
 //! one sees it; nothing is true until the writer has accepted the draft and made it durable.
 
 use crate::change::{Change, Touched};
-use crate::ids::{DeploymentId, InstanceId, MoveId, Version};
+use crate::ids::{DeploymentId, MoveId, Version};
 use crate::state::State;
 use crate::time::{Millis, Time};
 
@@ -51,14 +51,6 @@ impl Draft {
     pub fn apply(&mut self, change: Change) {
         self.state.apply_noting(&change, &mut self.fresh);
         self.changes.push(change);
-    }
-
-    /// An id that no instance of this cluster ever had.
-    pub fn next_instance(&self) -> InstanceId {
-        InstanceId {
-            birth: self.state.next_number(),
-            slot: self.state.next_instance_slot(),
-        }
     }
 
     pub fn next_deployment(&self) -> DeploymentId {

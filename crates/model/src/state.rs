@@ -321,8 +321,12 @@ impl State {
         (self.epoch.0 << 32) | u64::from(self.drawn)
     }
 
-    pub fn next_instance_slot(&self) -> u32 {
-        self.instances.next_free()
+    /// An id that no instance of this cluster ever had.
+    pub fn next_instance(&self) -> InstanceId {
+        InstanceId {
+            birth: self.next_number(),
+            slot: self.instances.next_free(),
+        }
     }
 
     pub fn next_node(&self) -> NodeId {

@@ -1,5 +1,6 @@
 //! Who listens on the ports of this network namespace: what is there already is left alone and named.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,6 +21,12 @@ pub struct Listener {
 pub struct Holder {
     pub pid: u32,
     pub command: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (process {})", self.command, self.pid)
+    }
 }
 
 /// All of the calling thread's network namespace, in both families.

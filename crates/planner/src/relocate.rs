@@ -19,7 +19,7 @@ use model::ids::{InstanceId, MoveId, NodeId};
 use model::instance::{Goal, StopCause};
 use model::movement::{Move, Parcel, Phase, Reason};
 use model::time::{Millis, Time};
-use model::{Change, Copy, CopyRole, Draft, Health, Instance, Presence, Rung, State};
+use model::{Change, Copy, CopyRole, Draft, Instance, Presence, State};
 use scheduler::Wish;
 
 pub use begin::Plan;
@@ -27,7 +27,7 @@ pub(crate) use begin::{begin, drain, evade, plan};
 pub(crate) use order::order;
 
 use crate::leader::{Agenda, Subject};
-use crate::{rollout, stop};
+use crate::{rollout, start, stop};
 
 /// Rounds at most while the app runs, the one after the hook included.
 const ROUNDS: u32 = 8;
@@ -357,28 +357,8 @@ fn heir(state: &State, movement: &Move) -> Result<Option<Instance>, Reason> {
     };
     let placement = scheduler::place_heir(state, &wish, node);
     let placement = placement.map_err(|why| refuse(why.to_string()))?;
-    Ok(Some(Instance {
-        id: model::InstanceId {
-            birth: state.next_number(),
-            slot: state.next_instance_slot(),
-        },
-        app: app.id.clone(),
-        app_slot: app.slot,
-        slot: holder.slot,
-        version: app.version,
-        spec: app.spec.clone(),
-        placement,
-        goal: Goal::Prepare,
-        rung: Rung::Placed,
-        health: Health::Unknown,
-        detail: None,
-        exit: None,
-        placed_at: state.now,
-        running_at: None,
-        ended_at: None,
-        health_at: None,
-        sighted: Default::default(),
-    }))
+    let heir = start::placed(state, app, holder.slot, placement, Goal::Prepare);
+    Ok(Some(heir))
 }
 
 /// Abandons a move that has not been handed over; false when it has, or was abandoned before.

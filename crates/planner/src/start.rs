@@ -79,21 +79,35 @@ fn wait(agenda: &mut Agenda, wish: &Wish, why: &NoRoom) {
 /// that slot.
 fn launch(draft: &mut Draft, wish: &Wish, at: u32, placement: Placement, slot: u32) -> u32 {
     settle_volumes(draft, wish, &placement);
-    let id = draft.next_instance();
     let state = draft.state();
     let Some(app) = state.app_in_slot(at) else {
         return slot;
     };
     let slot = free_slot(state, app, slot);
-    let instance = Instance {
-        id,
+    let instance = placed(state, app, slot, placement, Goal::Run);
+    draft.apply(Change::InstancePlaced {
+        instance: Box::new(instance),
+    });
+    slot
+}
+
+/// A new instance of the app.
+pub(crate) fn placed(
+    state: &State,
+    app: &App,
+    slot: u32,
+    placement: Placement,
+    goal: Goal,
+) -> Instance {
+    Instance {
+        id: state.next_instance(),
         app: app.id.clone(),
         app_slot: app.slot,
         slot,
         version: app.version,
         spec: app.spec.clone(),
         placement,
-        goal: Goal::Run,
+        goal,
         rung: Rung::Placed,
         health: Health::Unknown,
         detail: None,
@@ -103,11 +117,7 @@ fn launch(draft: &mut Draft, wish: &Wish, at: u32, placement: Placement, slot: u
         ended_at: None,
         health_at: None,
         sighted: Default::default(),
-    };
-    draft.apply(Change::InstancePlaced {
-        instance: Box::new(instance),
-    });
-    slot
+    }
 }
 
 /// Volumes that are used for the first time get their home and tenant with the placement.

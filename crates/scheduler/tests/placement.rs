@@ -115,7 +115,7 @@ fn fill(draft: &mut Draft, spec: AppSpec, count: usize) -> (Vec<String>, Option<
         };
         let node = placement.node;
         let instance = Instance {
-            id: draft.next_instance(),
+            id: draft.state().next_instance(),
             app: web(),
             app_slot: draft.state().app(&web()).expect("it was put").slot,
             slot: slot as u32,

@@ -182,9 +182,7 @@ pub(crate) enum Error {
 }
 
 fn by(holder: Option<&network::Holder>) -> String {
-    let named =
-        |holder: &network::Holder| format!(" by {} (process {})", holder.command, holder.pid);
-    holder.map(named).unwrap_or_default()
+    holder.map_or_else(String::new, |holder| format!(" by {holder}"))
 }
 
 impl Error {

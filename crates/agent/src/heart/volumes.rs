@@ -6,7 +6,7 @@ use std::sync::Arc;
 use container::Instance;
 use model::session::FromAgent;
 use model::sighting::Subject;
-use model::{InstanceId, Millis, Time, VolumeId};
+use model::{InstanceId, Level, Millis, NodeLevel, Time, VolumeId};
 use node::{Action, converge, jobs, level};
 use protocol::peer::Request;
 
@@ -26,6 +26,18 @@ pub(super) struct Look {
     last: Time,
     /// A filesystem that hangs is not asked again.
     under_way: bool,
+}
+
+impl Look {
+    /// Whether it is time for another, which begins then.
+    fn begins(&mut self, now: Time, every: Millis) -> bool {
+        let begins = !self.under_way && now - self.last >= every;
+        if begins {
+            self.last = now;
+            self.under_way = true;
+        }
+        begins
+    }
 }
 
 impl Heart {
@@ -101,12 +113,9 @@ impl Heart {
     /// A filesystem makes itself read-only after an error, and tells nobody.
     pub(super) fn look_at_pool(&mut self) {
         let now = self.tools.clock.now();
-        let look = &mut self.pool_look;
-        if self.opened.is_empty() || look.under_way || now - look.last < LOOK_EVERY {
+        if self.opened.is_empty() || !self.pool_look.begins(now, LOOK_EVERY) {
             return;
         }
-        look.last = now;
-        look.under_way = true;
         let tools = Arc::clone(&self.tools);
         self.tasks.spawn(async move {
             let writable = tools.volumes.is_writable().await;
@@ -129,12 +138,9 @@ impl Heart {
     /// How full the pool is, now and then: it is told only when it has changed much.
     pub(super) fn measure(&mut self) {
         let now = self.tools.clock.now();
-        let look = &mut self.measuring;
-        if look.under_way || now - look.last < MEASURE_EVERY {
+        if !self.measuring.begins(now, MEASURE_EVERY) {
             return;
         }
-        look.last = now;
-        look.under_way = true;
         let tools = Arc::clone(&self.tools);
         self.tasks.spawn(async move {
             let measures = tools.volumes.measure().await.unwrap_or_else(|error| {
@@ -149,6 +155,10 @@ impl Heart {
         self.measuring.under_way = false;
         let Some(measures) = measures else { return };
         self.room = Some(level::settled(self.room, measures.room));
+        self.outbox.put(Level::Node(Box::new(NodeLevel {
+            machine: self.tools.config.machine.clone(),
+            room: self.room,
+        })));
         for (volume, bytes) in measures.sizes {
             if let Some(local) = self.observed.volumes.get_mut(&volume) {
                 local.bytes = Some(level::settled(local.bytes, bytes));

@@ -454,3 +454,20 @@ fn said(what: &str, output: &Output) -> String {
     );
     text.trim().to_owned()
 }
+
+/// Adds an entry through a to-do application and what is behind it; whether it was acknowledged.
+pub fn add_entry(page: &str, entry: &str) -> bool {
+    let url = format!("http://{page}/cgi-bin/index.cgi");
+    let form = format!("entry={entry}");
+    let arguments = [
+        "--silent",
+        "--fail",
+        "--max-time",
+        "20",
+        "--data",
+        &form,
+        &url,
+    ];
+    let answer = Command::new("curl").args(arguments).output().unwrap();
+    answer.status.success() && answer.stdout.starts_with(b"entry ")
+}

@@ -1,10 +1,9 @@
 //! (H) A database and its data are one unit: moved while a client writes, and moved the way the
 //! definitions' authors did it, by removing it and posting it for another node.
 
-use crate::cluster::{API, Cluster, ask, json_of, wait_for, wait_until};
+use crate::cluster::{API, Cluster, add_entry, ask, json_of, wait_for, wait_until};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -19,23 +18,6 @@ fn definition(name: &str) -> Value {
 fn post(app: &Value) {
     let (status, body) = ask(API, "POST", "/v2/apps", Some(app)).unwrap();
     assert_eq!(status, 201, "{body}");
-}
-
-/// Adds an entry through the application; whether it was acknowledged.
-fn add(entry: &str) -> bool {
-    let url = format!("http://{PAGE}/cgi-bin/index.cgi");
-    let form = format!("entry={entry}");
-    let arguments = [
-        "--silent",
-        "--fail",
-        "--max-time",
-        "20",
-        "--data",
-        &form,
-        &url,
-    ];
-    let answer = Command::new("curl").args(arguments).output().unwrap();
-    answer.status.success() && answer.stdout.starts_with(b"entry ")
 }
 
 fn entries() -> Result<BTreeSet<String>, String> {
@@ -76,7 +58,7 @@ pub fn a_database_moves_with_its_data(cluster: &Cluster) {
     post(&definition("app.json"));
     cluster.running("/mongo", 1);
     cluster.running("/app", 1);
-    wait_until("the first entry", || add("first"));
+    wait_until("the first entry", || add_entry(PAGE, "first"));
     assert!(cluster.refused(&["move", "/app", "n2"]).contains("volume"));
 
     let acknowledged = written_during(|| {
@@ -118,7 +100,7 @@ fn written_during(deeds: impl FnOnce()) -> BTreeSet<String> {
             let mut number = 0;
             while !over.load(Ordering::SeqCst) {
                 let entry = format!("entry-{number}");
-                if add(&entry) {
+                if add_entry(PAGE, &entry) {
                     acknowledged.insert(entry);
                     number += 1;
                 }

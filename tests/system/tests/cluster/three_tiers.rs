@@ -1,9 +1,8 @@
 //! (H) Three tiers as their authors ran them: deployed twice, reached by name, scaled, and the
 //! database moved with its data, by another PUT and by DELETE and PUT.
 
-use crate::cluster::{API, Cluster, ask, wait_for, wait_until};
+use crate::cluster::{API, Cluster, add_entry, ask, wait_for, wait_until};
 use std::collections::BTreeSet;
-use std::process::Command;
 
 const NGINX: &str = "/application/web/nginx";
 const NODEAPP: &str = "/application/app/nodeapp";
@@ -26,7 +25,7 @@ pub fn run_scale_and_move(cluster: &Cluster) {
     }
     let front = front(cluster);
     assert_eq!(home(cluster), "n2");
-    wait_until("the first entry", || add(&front, "first"));
+    wait_until("the first entry", || add_entry(&front, "first"));
 
     let before = tasks(cluster);
     for (id, variables) in all() {
@@ -47,7 +46,7 @@ pub fn run_scale_and_move(cluster: &Cluster) {
     deploy(cluster, MONGO, &["instances=1", "db_server=10.0.15.13"]);
     moved(cluster, &front, "n3", &["first"]);
     // As it was done before moves.
-    wait_until("the second entry", || add(&front, "second"));
+    wait_until("the second entry", || add_entry(&front, "second"));
     let (status, body) = ask(API, "DELETE", &format!("/v2/apps{MONGO}"), None).unwrap();
     assert_eq!(status, 200, "{body}");
     deploy(cluster, MONGO, &["instances=1", "db_server=10.0.15.12"]);
@@ -122,23 +121,6 @@ fn page(front: &str) -> Result<Vec<String>, String> {
         200 => Ok(body.lines().map(str::to_owned).collect()),
         _ => Err(format!("{status} {body}")),
     }
-}
-
-/// Adds an entry through all tiers; whether it was acknowledged.
-fn add(front: &str, entry: &str) -> bool {
-    let url = format!("http://{front}/cgi-bin/index.cgi");
-    let form = format!("entry={entry}");
-    let arguments = [
-        "--silent",
-        "--fail",
-        "--max-time",
-        "20",
-        "--data",
-        &form,
-        &url,
-    ];
-    let answer = Command::new("curl").args(arguments).output().unwrap();
-    answer.status.success() && answer.stdout.starts_with(b"entry ")
 }
 
 /// As the authors' scripts did, with their variables and these.
