@@ -5,8 +5,9 @@ set -eu
 database=${MONGO_URI#mongodb://}
 server=${database%%/*}
 
+# With -e an error in the answer, such as LOADING, is a failure.
 ask() {
-    timeout 5 redis-cli -h "${server%:*}" -p "${server##*:}" "$@"
+    timeout 5 redis-cli -e -h "${server%:*}" -p "${server##*:}" "$@"
 }
 
 answer() {
