@@ -1,5 +1,5 @@
 //! The words between agent and shim: JSON messages and descriptors over a socket pair that keeps
-//! message boundaries. It is the shim's standard input when it starts. The end of the channel is
+//! message boundaries. The end of the channel is
 //! a message too: it means that the other side is gone.
 
 use std::io::{self, IoSlice, IoSliceMut};
