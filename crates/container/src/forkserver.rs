@@ -120,6 +120,8 @@ pub fn serve() -> io::Result<ExitCode> {
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     // A session of its own, so that nothing sent to the agent's reaches it.
     let _ = rustix::process::setsid();
+    // A name for those who list processes; without it they all are called `exe`.
+    let _ = rustix::thread::set_name(c"tandem-shim");
     sys::reap_children(true);
     let mut group = String::new();
     while let Some((order, fds)) = channel::receive::<Order>(&control)? {
