@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -35,17 +37,19 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// Writes `config.json` and `seccomp`.
+/// Writes `config.json` and, unless it is privileged, `seccomp`.
 pub fn write(dir: &Dir, spec: &Spec) -> Result<(), Error> {
-    let held = capabilities::of(spec)?;
+    let held = capabilities::of(spec, capabilities::own()?)?;
     let mut config = config(dir, spec, &held)?;
-    if !spec.no_new_privileges {
-        // Loading a filter without no_new_privs needs capabilities: the runtime does it early.
-        config["linux"]["seccomp"] = seccomp::described(&held)?;
+    if !spec.privileged {
+        if !spec.no_new_privileges {
+            // Loading a filter without no_new_privs needs capabilities: the runtime does it early.
+            config["linux"]["seccomp"] = seccomp::described(&held)?;
+        }
+        // exec'd commands run under no_new_privs in any case, and load the compiled form.
+        let filter = seccomp::compiled(&held)?;
+        fs::write(dir.seccomp(), &*filter).map_err(Error::file("write", &dir.seccomp()))?;
     }
-    // exec'd commands run under no_new_privs in any case, and load the compiled form.
-    let filter = seccomp::compiled(&held)?;
-    fs::write(dir.seccomp(), &*filter).map_err(Error::file("write", &dir.seccomp()))?;
     let bytes = serde_json::to_vec(&config).expect("a JSON value is serialisable");
     fs::write(dir.config(), bytes).map_err(Error::file("write", &dir.config()))
 }
@@ -83,10 +87,15 @@ fn config(dir: &Dir, spec: &Spec, held: &BTreeSet<String>) -> Result<Value, Erro
             "cgroupsPath": format!("/{}", spec.cgroup.trim_matches('/')),
             "namespaces": namespaces(spec),
             "resources": resources(spec),
-            "maskedPaths": MASKED,
-            "readonlyPaths": READ_ONLY,
         },
     });
+    if spec.privileged {
+        let devices = devices(Path::new("/dev")).map_err(Error::file("list", Path::new("/dev")))?;
+        config["linux"]["devices"] = devices.into();
+    } else {
+        config["linux"]["maskedPaths"] = MASKED.as_slice().into();
+        config["linux"]["readonlyPaths"] = READ_ONLY.as_slice().into();
+    }
     if let Some(hostname) = &spec.hostname {
         config["hostname"] = hostname.clone().into();
     }
@@ -121,7 +130,8 @@ fn namespaces(spec: &Spec) -> Vec<Value> {
 
 fn resources(spec: &Spec) -> Value {
     // The runtime itself allows null, zero, full, random, urandom, tty, ptmx and pts.
-    let mut resources = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+    let devices = json!([{ "allow": spec.privileged, "access": "rwm" }]);
+    let mut resources = json!({ "devices": devices });
     if spec.limits.pids > 0 {
         resources["pids"] = json!({ "limit": spec.limits.pids });
     }
@@ -131,10 +141,43 @@ fn resources(spec: &Spec) -> Value {
     resources
 }
 
+/// Those in `dir` and below it that the runtime does not make by itself.
+fn devices(dir: &Path) -> io::Result<Vec<Value>> {
+    const MADE: [&str; 12] = [
+        "null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "pts", "shm",
+        "mqueue", "fd",
+    ];
+    let mut devices = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let (kind, path) = (entry.file_type()?, entry.path());
+        if MADE.iter().any(|name| path == Path::new("/dev").join(name)) {
+            continue;
+        }
+        if kind.is_dir() {
+            devices.extend(self::devices(&path)?);
+        }
+        let letter = match (kind.is_char_device(), kind.is_block_device()) {
+            (true, _) => "c",
+            (_, true) => "b",
+            _ => continue,
+        };
+        // Loop devices come and go.
+        let Ok(data) = entry.metadata() else { continue };
+        devices.push(json!({
+            "path": path, "type": letter,
+            "major": rustix::fs::major(data.rdev()), "minor": rustix::fs::minor(data.rdev()),
+            "fileMode": data.mode() & 0o7777, "uid": data.uid(), "gid": data.gid(),
+        }));
+    }
+    Ok(devices)
+}
+
 fn mounts(spec: &Spec) -> Vec<Value> {
     let mount = |target: &str, kind: &str, options: &[&str]| json!({ "destination": target, "type": kind, "source": kind, "options": options });
     let guarded = ["nosuid", "noexec", "nodev"];
     let shm = format!("size={}", spec.shm_bytes);
+    let system = ["nosuid", "noexec", "nodev", access(!spec.privileged)];
     let mut mounts = vec![
         mount("/proc", "proc", &guarded),
         mount(
@@ -160,15 +203,11 @@ fn mounts(spec: &Spec) -> Vec<Value> {
             &["nosuid", "noexec", "nodev", "mode=1777", &shm],
         ),
         mount("/dev/mqueue", "mqueue", &guarded),
-        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        mount("/sys", "sysfs", &system),
     ];
     if let Root::Mounted(_) = spec.root {
         // Runtimes like Java's read their limits there.
-        mounts.push(mount(
-            "/sys/fs/cgroup",
-            "cgroup",
-            &["nosuid", "noexec", "nodev", "ro"],
-        ));
+        mounts.push(mount("/sys/fs/cgroup", "cgroup", &system));
     }
     if let Root::Host { .. } = spec.root {
         mounts.push(mount("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777"]));
@@ -180,8 +219,12 @@ fn mounts(spec: &Spec) -> Vec<Value> {
     mounts
 }
 
+fn access(read_only: bool) -> &'static str {
+    if read_only { "ro" } else { "rw" }
+}
+
 fn given_mount(mount: &Mount) -> Value {
-    let access = if mount.read_only { "ro" } else { "rw" };
+    let access = access(mount.read_only);
     match &mount.source {
         Source::Bind(path) => json!({
             "destination": mount.target, "type": "bind", "source": path,
@@ -228,12 +271,9 @@ impl OwnLimits {
     fn read() -> Result<Self, Error> {
         let read =
             |path: &str| fs::read_to_string(path).map_err(Error::file("read", Path::new(path)));
-        let status = read("/proc/self/status")?;
-        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-        let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
         Ok(Self {
             limits: read("/proc/self/limits")?,
-            may_raise: effective.unwrap_or(0) & CAP_SYS_RESOURCE != 0,
+            may_raise: capabilities::own()? & CAP_SYS_RESOURCE != 0,
             nofile_max: read("/proc/sys/fs/nr_open")?
                 .trim()
                 .parse()

@@ -29,6 +29,10 @@ pub struct Spec {
     pub capabilities_drop: Vec<String>,
     /// `false` lets setuid programs raise privileges, and costs about 20 ms at each start.
     pub no_new_privileges: bool,
+    /// All that root may do on this machine: every capability and device, no seccomp filter,
+    /// nothing masked or read-only, as Docker's `--privileged`.
+    #[serde(default)]
+    pub privileged: bool,
     /// Path below each hierarchy's mount, without a leading slash: `tandem/n1/<id>`.
     pub cgroup: String,
     /// Where shims live: beside the instances, never inside one: `tandem/n1/shims`.
@@ -54,6 +58,7 @@ impl Spec {
             capabilities_add: Vec::new(),
             capabilities_drop: Vec::new(),
             no_new_privileges: true,
+            privileged: false,
             cgroup,
             shim_cgroup,
             log: LogLimits::default(),

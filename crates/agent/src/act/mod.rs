@@ -137,8 +137,6 @@ pub(crate) enum Error {
     },
     #[error("could not read who listens on this node")]
     Listeners(#[source] io::Error),
-    #[error("privileged containers are not there yet")]
-    Privileged,
     #[error("the overlay network is down: {0}")]
     NoNetwork(String),
     #[error("image {0} is not on this node any more")]

@@ -41,9 +41,6 @@ impl Plan {
     pub fn of(tools: &Tools, work: &Work) -> Result<Self, Error> {
         let (id, assigned) = (work.id, work.assigned()?);
         let spec = &assigned.spec;
-        if spec.image().is_some_and(|image| image.privileged) {
-            return Err(Error::Privileged);
-        }
         let dir = tools.disk.instance(id);
         let config = match spec.image() {
             Some(image) => mounted(tools, image, &dir)?,
@@ -120,7 +117,8 @@ impl Plan {
         spec.limits = self.limits(&options);
         spec.capabilities_add = options.cap_add;
         spec.capabilities_drop = options.cap_drop;
-        spec.no_new_privileges = options.no_new_privileges.unwrap_or(true);
+        spec.privileged = image.is_some_and(|image| image.privileged);
+        spec.no_new_privileges = options.no_new_privileges.unwrap_or(!spec.privileged);
         spec.log = self.log;
         Ok((spec, process.stop_signal))
     }

@@ -19,7 +19,7 @@ use crate::channel::{self, Reply};
 use crate::error::chain;
 use crate::executor::{Command, Verdict};
 use crate::process::{Identity, ending};
-use crate::{Dir, Error, ExecSpec, How, sys};
+use crate::{Dir, Error, ExecSpec, How, Spec, sys};
 
 pub fn run(
     dir: &Dir,
@@ -87,11 +87,11 @@ fn begin(
     let (verdict, writer) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| io(e.into()))?;
     let command = Command {
-        filter: Some(Arc::new(filter(dir)?)),
+        filter: filter(dir, &spec)?,
         verdict: Arc::new(File::from(writer)),
         entrance: Cgroup::new(&spec.cgroup)?.entrance()?.map(Arc::new),
     };
-    let process = process(dir, scratch, request)?;
+    let process = process(dir, &spec, scratch, request)?;
     let console = if request.terminal {
         Some(listen(&scratch.state).map_err(io)?)
     } else {
@@ -141,7 +141,12 @@ fn begin(
 }
 
 /// The container's own process description, with what the request changes.
-fn process(dir: &Dir, scratch: &Scratch, request: &ExecSpec) -> Result<PathBuf, Error> {
+fn process(
+    dir: &Dir,
+    spec: &Spec,
+    scratch: &Scratch,
+    request: &ExecSpec,
+) -> Result<PathBuf, Error> {
     let bytes = fs::read(dir.config()).map_err(Error::file("read", &dir.config()))?;
     let mut config: Value = serde_json::from_slice(&bytes).map_err(|source| Error::Record {
         path: dir.config(),
@@ -150,7 +155,9 @@ fn process(dir: &Dir, scratch: &Scratch, request: &ExecSpec) -> Result<PathBuf, 
     let mut process = config["process"].take();
     process["terminal"] = request.terminal.into();
     process["args"] = request.args.clone().into();
-    process["noNewPrivileges"] = true.into();
+    if !spec.privileged {
+        process["noNewPrivileges"] = true.into();
+    }
     if let Some(cwd) = &request.cwd {
         process["cwd"] = cwd.to_string_lossy().into();
     }

@@ -11,13 +11,14 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::channel::{self, Reply, Request};
 use crate::error::chain;
-use crate::{Dir, Error, forkserver};
+use crate::{Dir, Error, Spec, forkserver};
 
 /// Failed children are on their way out already.
 const REAP_PATIENCE: Duration = Duration::from_secs(2);
@@ -129,9 +130,13 @@ fn tell(channel: &OwnedFd, reply: &Reply) {
     let _ = channel::send(channel, reply, &[]);
 }
 
-/// The compiled filter that the agent left in the directory.
-fn filter(dir: &Dir) -> Result<Vec<u8>, Error> {
-    std::fs::read(dir.seccomp()).map_err(Error::file("read", &dir.seccomp()))
+/// The compiled filter that the agent left in the directory, unless it is to have none.
+fn filter(dir: &Dir, spec: &Spec) -> Result<Option<Arc<Vec<u8>>>, Error> {
+    if spec.privileged {
+        return Ok(None);
+    }
+    let bytes = std::fs::read(dir.seccomp()).map_err(Error::file("read", &dir.seccomp()))?;
+    Ok(Some(Arc::new(bytes)))
 }
 
 /// What went wrong in the runtime, in one line.

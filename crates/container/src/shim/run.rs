@@ -180,10 +180,9 @@ fn build(dir: &Dir, spec: &Spec, group: &Cgroup) -> Result<(OwnedFd, Built), Ver
     let (verdict, writer) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| io(e.into()))?;
     let command = Command {
-        filter: if spec.no_new_privileges {
-            Some(Arc::new(filter(dir)?))
-        } else {
-            None
+        filter: match spec.no_new_privileges {
+            true => filter(dir, spec)?,
+            false => None,
         },
         verdict: Arc::new(File::from(writer)),
         entrance: group.entrance()?.map(Arc::new),

@@ -54,6 +54,49 @@ pub async fn new_privileges_can_be_allowed(world: World) {
     }
 }
 
+pub async fn a_privileged_one_may_do_what_root_may(world: World) {
+    let privileged = |spec: &mut Spec| {
+        spec.privileged = true;
+        spec.no_new_privileges = false;
+    };
+    let script = "cat /proc/self/status; unshare -m true; echo unshare $?; \
+        mount -t tmpfs none /tmp; echo mount $?; ls /dev; cat /dev/loop-control; \
+        touch /sys/kernel/x; echo 1 > /proc/sys/net/ipv4/ip_forward; echo sys $?; sleep 1000";
+    let instance = world.run("a", privileged, script).await;
+    until("its last word", || text(instance.dir()).contains("sys ")).await;
+    let log = text(instance.dir());
+    let own = fs::read_to_string("/proc/self/status").expect("our own");
+    let bounding = own.lines().find(|line| line.starts_with("CapBnd:"));
+    let bounding = bounding.expect("a set").replace("CapBnd", "CapEff");
+    for wanted in [
+        "NoNewPrivs:\t0",
+        "Seccomp:\t0",
+        &bounding,
+        "unshare 0",
+        "mount 0",
+        "sys 0",
+    ] {
+        assert!(log.contains(wanted), "{wanted} is missing in {log}");
+    }
+    assert!(
+        log.contains("\nloop-control\n") && !log.contains("not permitted"),
+        "{log}"
+    );
+    let args = ["/bin/sh", "-c", "unshare -m true && cat /proc/self/status"].map(str::to_owned);
+    let status = ExecSpec {
+        args: args.to_vec(),
+        ..ExecSpec::default()
+    };
+    let output = within(instance.run(&status, PATIENCE)).await;
+    let output = output.expect("run");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("Seccomp:\t0") && said.contains(&bounding),
+        "{said}"
+    );
+    within(instance.kill()).await.expect("kill");
+}
+
 pub async fn the_number_of_processes_is_limited(world: World) {
     let limit = |spec: &mut Spec| spec.limits.pids = 4;
     let script = "for i in 1 2 3 4 5 6; do sleep 1000 & done; echo forked";

@@ -45,6 +45,7 @@ pub async fn all(filter: &str) -> ExitCode {
         exec::exec_on_a_terminal_knows_its_size,
         limits::defaults_are_dockers,
         limits::new_privileges_can_be_allowed,
+        limits::a_privileged_one_may_do_what_root_may,
         limits::the_number_of_processes_is_limited,
         limits::quota_and_memory_limits_are_written,
         roots::a_command_task_sees_the_node_and_owns_its_sandbox,
