@@ -4,7 +4,7 @@
 //! ```text
 //! <dir>/upper  work   what the instance writes; thrown away with it
 //!       rootfs        the mount point
-//!       image         the image's id, for whoever collects images later
+//!       image         the image's id, for whoever removes images later
 //! ```
 
 use std::fs;
@@ -74,22 +74,31 @@ pub fn unmount_root(dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// The image that was mounted in `dir`, for `Store::collect`.
-pub fn mounted_image(dir: &Path) -> Option<Digest> {
-    Digest::parse(fs::read_to_string(dir.join("image")).ok()?.trim()).ok()
+/// The image that was mounted in `dir`, if one was.
+///
+/// # Errors
+/// That cannot be read: none must be concluded from it.
+pub fn mounted_image(dir: &Path) -> io::Result<Option<Digest>> {
+    match fs::read_to_string(dir.join("image")) {
+        // What is not whole was never written, and what was never written never mounted.
+        Ok(text) => Ok(Digest::parse(text.trim()).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 type Failure = (String, io::Error);
 
 fn mount_layers(image: &Image, dir: &Path, rootfs: &Path) -> Result<(), Failure> {
-    prepare(image, dir, rootfs).map_err(silent)?;
+    // `image` goes on saying what is mounted, whatever a name means by now.
     if is_mount_point(rootfs).map_err(silent)? {
         return Ok(());
     }
+    prepare(image, dir, rootfs).map_err(silent)?;
     // `volatile` marks the work directory, and refuses one that bears the mark of
     // a machine that died; there is nothing in it to keep.
     trash::remove(&dir.join("work"))
-        .and_then(|()| fs::create_dir(dir.join("work")))
+        .and_then(|_| fs::create_dir(dir.join("work")))
         .map_err(silent)?;
     let lower = image.lower_dirs();
     match mount_by_parts(&lower, dir, rootfs) {
@@ -124,8 +133,11 @@ fn prepare(image: &Image, dir: &Path, rootfs: &Path) -> io::Result<()> {
 }
 
 fn is_mount_point(path: &Path) -> io::Result<bool> {
-    let stat = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())?;
-    Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    match rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty()) {
+        Ok(stat) => Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn mount_by_parts(lower: &[PathBuf], dir: &Path, rootfs: &Path) -> Result<(), Failure> {

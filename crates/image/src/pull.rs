@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::digest::Digest;
 use crate::layer::{self, Wanted};
 use crate::manifest::{Descriptor, Platform};
+use crate::pins::Pins;
 use crate::reference::{Place, Reference};
 use crate::registry::{self, Description};
 use crate::store::{Image, Store};
@@ -81,6 +82,21 @@ impl Error {
             Error::Keep { .. } | Error::Ended { .. } => true,
             Error::Nowhere { .. } | Error::Foreign { .. } => false,
         }
+    }
+
+    /// Whether the node's disk had no room for the image.
+    pub fn is_for_want_of_room(&self) -> bool {
+        let source = match self {
+            Error::Layer { source, .. } => match source {
+                layer::Error::Keep(error) => Some(error),
+                layer::Error::Unpack(error) => error.of_the_disk(),
+                _ => None,
+            },
+            Error::Keep { source, .. } => Some(source),
+            _ => None,
+        };
+        let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        source.is_some_and(|error| kinds.contains(&error.kind()))
     }
 }
 
@@ -239,7 +255,7 @@ async fn run(pull: Arc<Pull>) -> Result<Image, Error> {
     }
     let size = layers.iter().map(|layer| layer.size).sum();
     pull.total.store(size, Ordering::Relaxed);
-    let _pins = Pins::new(pull.store.clone(), diff_ids.clone());
+    let _pins = Pins::new(&pull.store, &mut pull.store.known(), diff_ids.clone());
     fetch_layers(&pull, &place, layers, &diff_ids).await?;
 
     let image = Image {
@@ -421,36 +437,5 @@ impl Read for Pieces<'_> {
         buffer[..n].copy_from_slice(&self.piece[self.read..self.read + n]);
         self.read += n;
         Ok(n)
-    }
-}
-
-/// Keeps layers from being collected while a pull counts on them.
-struct Pins {
-    store: Arc<Store>,
-    layers: Vec<Digest>,
-}
-
-impl Pins {
-    fn new(store: Arc<Store>, layers: Vec<Digest>) -> Pins {
-        let mut known = store.known();
-        for layer in &layers {
-            *known.pinned.entry(layer.clone()).or_default() += 1;
-        }
-        drop(known);
-        Pins { store, layers }
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        let mut known = self.store.known();
-        for layer in &self.layers {
-            if let Some(count) = known.pinned.get_mut(layer) {
-                *count -= 1;
-                if *count == 0 {
-                    known.pinned.remove(layer);
-                }
-            }
-        }
     }
 }

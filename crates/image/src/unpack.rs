@@ -70,7 +70,7 @@ pub enum Error {
 impl Error {
     /// Whether the node could not keep a layer that may be good.
     pub fn is_nodes_fault(&self) -> bool {
-        let (Error::Entry { source, .. } | Error::Archive(source)) = self else {
+        let Some(source) = self.of_the_disk() else {
             return false;
         };
         let faults = [
@@ -85,6 +85,14 @@ impl Error {
         faults
             .iter()
             .any(|fault| source.raw_os_error() == Some(fault.raw_os_error()))
+    }
+
+    /// What the kernel said, if it was that.
+    pub(crate) fn of_the_disk(&self) -> Option<&io::Error> {
+        match self {
+            Error::Entry { source, .. } | Error::Archive(source) => Some(source),
+            Error::Refused { .. } | Error::TooMuch { .. } => None,
+        }
     }
 }
 

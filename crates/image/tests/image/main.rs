@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod building;
+mod collecting;
 mod common;
 mod layers;
 mod pulling;
