@@ -43,6 +43,9 @@ pub struct Removed {
     pub freed: Space,
 }
 
+/// What has no name any more: an image, unless it was a layer of none, and the names it had.
+type Detached = (Option<Image>, Vec<Reference>);
+
 /// A candidate.
 enum Spare {
     Image(Digest),
@@ -91,7 +94,7 @@ impl Store {
     fn detach_oldest(
         &self,
         in_use: impl FnOnce() -> io::Result<Option<InUse>>,
-    ) -> Result<Option<(Option<Image>, Vec<Reference>)>, Error> {
+    ) -> Result<Option<Detached>, Error> {
         let mut known = self.known();
         let Some(in_use) = in_use().map_err(Error::Unknown)? else {
             return Ok(None);
@@ -139,11 +142,7 @@ impl Store {
 
     /// Its description goes first: without it, layers that are still there belong to
     /// nobody.
-    fn detach_image(
-        &self,
-        known: &mut Known,
-        id: &Digest,
-    ) -> Result<Option<(Option<Image>, Vec<Reference>)>, Error> {
+    fn detach_image(&self, known: &mut Known, id: &Digest) -> Result<Option<Detached>, Error> {
         remove_file(&self.image_path(id))?;
         let Some(image) = known.images.remove(id) else {
             return Ok(None);

@@ -11,6 +11,7 @@
 mod anonymous;
 mod archive;
 pub mod base;
+mod below;
 mod build;
 mod child;
 mod collect;

@@ -4,6 +4,7 @@
 //! ```text
 //! <dir>/lock              held by the process that opened the store
 //!       layers/<diff id>/  complete, synced, never changed
+//!       layers/<chain id>/ of a layer that links into layers beneath it
 //!       images/<id>.json   written after all its layers; its time is the last use
 //!       names/<hash>.json  name → image, as last resolved
 //!       empty/             lower directory of an image without layers
@@ -25,7 +26,9 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::layer;
 use crate::manifest::ImageConfig;
+use crate::mount;
 use crate::pull::Flight;
 use crate::reference::{Reference, Registries};
 use crate::registry::{self, Client};
@@ -40,7 +43,8 @@ pub struct Image {
     /// Digest of the manifest, as `name@sha256:…` takes it.
     pub manifest: Digest,
     pub config: ImageConfig,
-    /// Uncompressed digests, bottom first.
+    /// Bottom first, by uncompressed digest; one that links into layers beneath, by the digest of
+    /// the chain up to it.
     pub layers: Vec<Digest>,
     /// Compressed bytes of all layers.
     pub size: u64,
@@ -151,6 +155,11 @@ impl Store {
             return Err(Error::InUse {
                 dir: dir.to_owned(),
             });
+        }
+        // An older kernel may have been joining layers at the moment of a kill.
+        for room in fs::read_dir(dir.join("tmp")).map_err(disk)? {
+            let below = room.map_err(disk)?.path().join(layer::BELOW);
+            mount::unmount_root(&below).ok();
         }
         for part in ["tmp", "gone"] {
             trash::empty(&dir.join(part)).map_err(disk)?;
@@ -267,16 +276,21 @@ impl Image {
     /// counts at its higher place: overlayfs refuses repetition, and the upper
     /// one hides the lower wholly.
     pub fn lower_dirs(&self) -> Vec<PathBuf> {
-        let mut seen = BTreeSet::new();
-        let unique = self.layers.iter().rev().filter(|layer| seen.insert(*layer));
-        let mut lower: Vec<PathBuf> = unique
-            .map(|layer| self.store.join("layers").join(layer.hex()))
-            .collect();
+        let mut lower = lower_dirs(&self.store, &self.layers);
         if lower.is_empty() {
             lower.push(self.store.join("empty"));
         }
         lower
     }
+}
+
+/// The directories of `layers`, which are bottom first, as `Image::lower_dirs` has them.
+pub(crate) fn lower_dirs(store: &Path, layers: &[Digest]) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    let unique = layers.iter().rev().filter(|layer| seen.insert(*layer));
+    unique
+        .map(|layer| store.join("layers").join(layer.hex()))
+        .collect()
 }
 
 /// Reads what is remembered; an image whose layers are not all there, and a name

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::common::{Registry, Root, Tar, gzip, is_root, name, pull};
+use crate::common::{Registry, Root, Tar, gzip, is_root, name, pull, reopen};
 use image::{Image, InUse, Store};
 use serde_json::json;
 
@@ -68,7 +68,7 @@ async fn the_image_unused_for_longest_goes_first_and_shared_layers_stay() {
 
     // The order outlives the process.
     drop(store);
-    let store = Store::open(room.path(), registry.registries()).unwrap();
+    let store = reopen(room.path(), registry.registries());
     let gone: Vec<_> = std::iter::from_fn(|| next(&store, &named)).collect();
     assert_eq!(gone, [["c:1"], ["a:1"]]);
     let kept: BTreeSet<String> = images[3].layers.iter().map(|l| l.hex().into()).collect();
@@ -146,7 +146,7 @@ const CHILD: &str = "IMAGE_TEST_REMOVE_FROM";
 #[tokio::test]
 async fn child_that_removes() {
     if let Ok(dir) = std::env::var(CHILD) {
-        let store = Store::open(dir.as_ref(), image::Registries::default()).unwrap();
+        let store = reopen(dir.as_ref(), image::Registries::default());
         while next(&store, &in_use(&["kept:1"], &[])).is_some() {}
     }
 }
@@ -173,7 +173,7 @@ async fn killed_while_it_removes_a_store_is_whole() {
     let dir = room.path().join("store");
     let (mut cut_short, mut wait) = (0, Duration::from_millis(20));
     for _ in 0..12 {
-        let store = Store::open(&dir, registry.registries()).unwrap();
+        let store = reopen(&dir, registry.registries());
         pull(&store, "kept:1").await.unwrap();
         for seed in 10..14 {
             pull(&store, &format!("spare{seed}:1")).await.unwrap();
@@ -199,7 +199,7 @@ async fn killed_while_it_removes_a_store_is_whole() {
         child.kill().unwrap();
         child.wait().unwrap();
 
-        let store = Store::open(&dir, registry.registries()).unwrap();
+        let store = reopen(&dir, registry.registries());
         for left in ["gone", "tmp"] {
             assert_eq!(fs::read_dir(dir.join(left)).unwrap().count(), 0);
         }

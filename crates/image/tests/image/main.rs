@@ -5,5 +5,6 @@ mod building;
 mod collecting;
 mod common;
 mod layers;
+mod links;
 mod pulling;
 mod roots;
