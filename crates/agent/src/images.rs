@@ -110,16 +110,14 @@ impl Images {
 
     /// Runs while nobody can begin to use another image.
     fn in_use(&self) -> io::Result<Option<InUse>> {
-        let named = self.named.borrow();
-        let Some(named) = &*named else {
+        // What is no name was never pulled.
+        let parse = |name: &String| Reference::parse(name).ok();
+        let names = |named: &BTreeSet<String>| named.iter().filter_map(parse).collect();
+        let Some(names) = self.named.borrow().as_ref().map(names) else {
             return Ok(None);
         };
-        // What is no name was never pulled.
-        let names = named.iter().filter_map(|name| Reference::parse(name).ok());
-        Ok(Some(InUse {
-            names: names.collect(),
-            images: self.disk.mounted_images()?,
-        }))
+        let images = self.disk.mounted_images()?;
+        Ok(Some(InUse { names, images }))
     }
 }
 

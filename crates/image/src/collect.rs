@@ -59,7 +59,8 @@ type Moment = (i64, i64);
 impl Store {
     /// Removes the image or layer whose last use is longest ago among those that nobody
     /// uses; `None` when there is none. `in_use` is asked at the moment that counts, and
-    /// answers `None` while it cannot know: then nothing goes. Blocking.
+    /// answers `None` while it cannot know: then nothing goes. Nor does anything while an
+    /// image is mounted that the store does not know. Blocking.
     ///
     /// # Errors
     /// What `in_use` or the disk answers. What was begun is ended by the next call.
@@ -99,6 +100,11 @@ impl Store {
         let Some(in_use) = in_use().map_err(Error::Unknown)? else {
             return Ok(None);
         };
+        // Its description is lost: any layer may be one of its own.
+        let is_lost = |id: &Digest| !known.images.contains_key(id);
+        if in_use.images.iter().any(is_lost) {
+            return Ok(None);
+        }
         match self.oldest(&known, &in_use)? {
             None => Ok(None),
             Some(Spare::Layer(layer)) => {

@@ -101,6 +101,11 @@ async fn what_is_named_mounted_or_held_stays_and_nothing_goes_while_that_is_unkn
     assert_eq!(mounted.as_ref(), Some(&image.id));
     assert_eq!(next(&store, &in_use(&[], &[&image])), None);
     assert_eq!(root.read("v"), "1");
+    let lost = InUse {
+        images: [image::Digest::of(b"lost")].into(),
+        ..InUse::default()
+    };
+    assert_eq!(next(&store, &lost), None, "whose layers nobody knows");
     drop(root);
     assert_eq!(next(&store, &InUse::default()), Some(vec!["web:1".into()]));
 }

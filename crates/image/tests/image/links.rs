@@ -99,6 +99,9 @@ async fn a_link_to_a_file_beneath_is_what_tar_makes_of_it() {
     }
 }
 
+/// As setcap writes it for CAP_NET_BIND_SERVICE.
+const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
 fn base(content: &str) -> Vec<u8> {
     Tar::default()
         .entry('5', "data/", "", b"", |h| {
@@ -114,6 +117,7 @@ fn base(content: &str) -> Vec<u8> {
         .entry('6', "data/fifo", "", b"", |h| h.set_mode(0o620))
         .dir("usr/")
         .dir("usr/lib/")
+        .attribute("security.capability", &CAPABILITY)
         .file("usr/lib/so", "so")
         .symlink("lib", "usr/lib")
         .dir("gone/")
@@ -132,6 +136,7 @@ async fn one_layer_above_two_others_is_two_layers() {
     let link = Tar::default()
         .hard_link("link", "data/file")
         .hard_link("pipe", "data/fifo")
+        .hard_link("so", "lib/so")
         .end();
     // And one above it that links to what it has brought.
     let again = Tar::default().hard_link("again", "/link").end();
@@ -169,6 +174,8 @@ async fn one_layer_above_two_others_is_two_layers() {
             (pipe.mode(), pipe.ino()),
             (0o010620, inode(&root, "data/fifo"))
         );
+        let capability = attribute(&root.path.join("so"), "security.capability");
+        assert_eq!(capability.unwrap(), CAPABILITY);
         // Its directory came with it as it was.
         let data = stat("data");
         assert_eq!((data.mode() & 0o7777, data.uid()), (0o1777, 7));
