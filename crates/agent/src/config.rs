@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use model::{Machine, Mebibytes};
+use node::disk::Marks;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -28,4 +29,6 @@ pub struct Config {
     pub log: container::LogLimits,
     /// Of the file that holds this node's volumes; reserved when the first one is made.
     pub pool_size: Mebibytes,
+    /// How full the disk of the images may get before those go that nothing names.
+    pub image_marks: Marks,
 }

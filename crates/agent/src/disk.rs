@@ -16,6 +16,7 @@
 //!     anonymous/<n>    volumes that only the image declares
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -170,6 +171,19 @@ impl Disk {
             Ok(ids)
         };
         read().map_err(Error::file("list", &path))
+    }
+
+    /// The images that instances have mounted, or had until they are removed. Whatever is an
+    /// instance's directory counts, known or not.
+    pub fn mounted_images(&self) -> io::Result<BTreeSet<image::Digest>> {
+        let mut images = BTreeSet::new();
+        for entry in fs::read_dir(self.instances())? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                images.extend(image::mounted_image(&entry.path())?);
+            }
+        }
+        Ok(images)
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {

@@ -239,6 +239,9 @@ impl Heart {
     /// Everything that follows from what is known now.
     fn turn(&mut self) {
         self.observed.link = self.session.link();
+        // Before anything begins that counts on an image.
+        let images = jobs::images(self.session.assignment(), &self.observed);
+        self.tools.images.keep(images);
         // An action that begins changes what there is to tell, and what is told may allow one.
         loop {
             self.report();

@@ -6,6 +6,7 @@
 //!  events ◀──┤
 //!     │      ├── overlay ───── the kernel's network and the names follow the directory
 //!     │      ├── streams ───── volumes, to the nodes that the master names
+//!     │      ├── images ────── those that nothing names go when the disk is full
 //!     ▼      └── tasks ─────── actions (`act`), ends, health checks, asks of clients
 //!   heart: node::Session, node::Observed, node::Outbox; converge after every event
 //! ```
@@ -34,6 +35,7 @@ mod event;
 mod health;
 mod heart;
 mod identity;
+mod images;
 mod link;
 mod observe;
 mod overlay;
@@ -46,5 +48,6 @@ mod volumes;
 
 pub use config::Config;
 pub use error::Error;
+pub use node::disk::Marks as ImageMarks;
 pub use run::run;
 pub use stop_all::stop_all;

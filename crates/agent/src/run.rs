@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::act::Tools;
 use crate::heart::Heart;
-use crate::{Config, Error, boot, disk::Disk, identity, link, observe, overlay, streams};
+use crate::{Config, Error, boot, disk::Disk, identity, images, link, observe, overlay, streams};
 
 /// Events that may wait for the heart; beyond that, whoever has more waits.
 const EVENTS_WAITING: usize = 256;
@@ -56,6 +56,8 @@ pub async fn run(mut config: Config) -> Result<(), Error> {
     loops.spawn(async move { named("link", link::run(&own, &dir, to_heart).await) });
     let (dir, own) = (disk.identity(), Arc::clone(&config));
     loops.spawn(async move { match identity::keep_fresh(&own, &dir).await {} });
+    let own = Arc::clone(&tools);
+    loops.spawn(async move { match images::run(own).await {} });
     loops.spawn(async move { match streams::run(tools, offered).await {} });
     loops.spawn(async move { match overlay::run(&config, wants, events).await {} });
     match loops.join_next().await {

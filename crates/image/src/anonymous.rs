@@ -35,7 +35,7 @@ pub fn prepare_volume(rootfs: &Path, path: &str, directory: &Path) -> Result<(),
     partial.push(".partial");
     let partial = PathBuf::from(partial);
     trash::remove(&partial)
-        .and_then(|()| fs::create_dir_all(&partial))
+        .and_then(|_| fs::create_dir_all(&partial))
         .map_err(fill)?;
     let root = open(
         rootfs,

@@ -88,9 +88,9 @@ pub async fn make(
         path.with_extension("partial.tar"),
         path.with_extension("room"),
     );
-    let clear = || trash::remove(&partial).and_then(|()| trash::remove(&room));
+    let clear = || trash::remove(&partial).and_then(|_| trash::remove(&room));
     clear()
-        .and_then(|()| fs::create_dir(&room))
+        .and_then(|_| fs::create_dir(&room))
         .map_err(failed)?;
     let mut command = command(recipe, &partial);
     command.env("TMPDIR", &room);

@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::io::{self, BufReader, Cursor, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::below::Below;
 use crate::digest::{Digest, Hashing};
-use crate::unpack::{self, Limits, unpack};
+use crate::unpack::{self, Beneath, Limits, unpack};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -24,11 +25,16 @@ pub enum Error {
     Keep(#[source] io::Error),
 }
 
+/// In a layer's room: what its hard links into layers beneath need.
+pub(crate) const BELOW: &str = "below";
+
 /// What a layer must turn out to be.
 pub(crate) struct Wanted<'a> {
     pub blob: &'a Digest,
     pub size: u64,
     pub diff_id: &'a Digest,
+    /// The directories of the layers beneath it, top first; `None`: not known.
+    pub beneath: Option<&'a [PathBuf]>,
 }
 
 /// Unpacks `source` into `room/root`, which this creates, and syncs it. On any
@@ -46,9 +52,25 @@ pub(crate) fn apply(
     set_readable(&root).map_err(Error::Keep)?;
 
     let mut compressed = Hashing::new(source);
-    let unpacked = unpack_stream(&mut compressed, &root, &trash, limits);
+    let below = match wanted.beneath {
+        Some(layers @ [_, ..]) => {
+            Some(Below::open(layers, &room.join(BELOW)).map_err(Error::Keep)?)
+        }
+        _ => None,
+    };
+    let beneath = match (&below, wanted.beneath) {
+        (Some(below), _) => Beneath::View(below),
+        (None, Some(_)) => Beneath::Nothing,
+        (None, None) => Beneath::Unknown,
+    };
+    let unpacked = unpack_stream(&mut compressed, &root, &trash, beneath, limits);
+    drop(below);
     let settled = match &unpacked {
-        Err(unpack::Error::TooMuch { .. } | unpack::Error::Refused { .. }) => true,
+        Err(
+            unpack::Error::TooMuch { .. }
+            | unpack::Error::Refused { .. }
+            | unpack::Error::LinksBelow { .. },
+        ) => true,
         Err(error) => error.is_nodes_fault(),
         Ok(_) => false,
     };
@@ -79,6 +101,7 @@ fn unpack_stream(
     compressed: &mut Hashing<impl Read>,
     root: &Path,
     trash: &Path,
+    beneath: Beneath<'_>,
     limits: &Limits,
 ) -> Result<Digest, unpack::Error> {
     let counter = compressed.counter();
@@ -91,7 +114,7 @@ fn unpack_stream(
         limits,
     });
     let exceeded = stream.get_ref().exceeded.clone();
-    let done = unpack(&mut stream, root, trash, limits).and_then(|()| {
+    let done = unpack(&mut stream, root, trash, beneath, limits).and_then(|()| {
         // Padding after the end marker belongs to the layer's identity.
         io::copy(&mut stream, &mut io::sink()).map_err(unpack::Error::Archive)
     });

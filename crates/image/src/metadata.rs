@@ -11,6 +11,9 @@ use rustix::io::Errno;
 
 use crate::archive::{Entry, Kind};
 
+/// The kernel's limit for one value, and for all names of a file.
+const ATTRIBUTE_BYTES: usize = 64 << 10;
+
 /// Order matters: chown clears setuid bits and file capabilities.
 pub(crate) fn set(file: BorrowedFd<'_>, entry: &Entry) -> io::Result<()> {
     fs::fchown(
@@ -67,20 +70,43 @@ pub(crate) fn set_by_name(parent: BorrowedFd<'_>, name: &CStr, entry: &Entry) ->
 /// overlayfs' own attributes, and ours, are not the image's to set: they could hide
 /// or redirect what lies below.
 fn attributes(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let ours = |name: &[u8]| {
-        [
-            &b"trusted.overlay."[..],
-            b"user.overlay.",
-            b"trusted.tandem.",
-        ]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
-    };
     entry
         .attributes
         .iter()
         .map(|(name, value)| (name.as_slice(), value.as_slice()))
-        .filter(move |(name, _)| !ours(name) && !name.contains(&0))
+        .filter(move |(name, _)| !is_ours(name) && !name.contains(&0))
+}
+
+fn is_ours(name: &[u8]) -> bool {
+    let ours = [
+        &b"trusted.overlay."[..],
+        b"user.overlay.",
+        b"trusted.tandem.",
+    ];
+    ours.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Owner, mode and extended attributes of one directory for another, both open to read.
+pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    let stat = fs::fstat(from)?;
+    let (owner, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    fs::fchown(to, Some(owner), Some(group))?;
+    fs::fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
+    let mut names = vec![0; ATTRIBUTE_BYTES];
+    let length = fs::flistxattr(from, &mut names[..])?;
+    let names = names[..length].split(|b| *b == 0);
+    for name in names.filter(|name| !name.is_empty() && !is_ours(name)) {
+        let name = OsStr::from_bytes(name);
+        let mut value = vec![0; ATTRIBUTE_BYTES];
+        let length = fs::fgetxattr(from, name, &mut value[..])?;
+        tolerate(fs::fsetxattr(
+            to,
+            name,
+            &value[..length],
+            XattrFlags::empty(),
+        ))?;
+    }
+    Ok(())
 }
 
 /// A file system without some kind of attribute still serves the image.

@@ -4,7 +4,7 @@
 //! ```text
 //! <dir>/upper  work   what the instance writes; thrown away with it
 //!       rootfs        the mount point
-//!       image         the image's id, for whoever collects images later
+//!       image         the image's id, for whoever removes images later
 //! ```
 
 use std::fs;
@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     self, FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
@@ -74,34 +74,78 @@ pub fn unmount_root(dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// The image that was mounted in `dir`, for `Store::collect`.
-pub fn mounted_image(dir: &Path) -> Option<Digest> {
-    Digest::parse(fs::read_to_string(dir.join("image")).ok()?.trim()).ok()
+/// The image that was mounted in `dir`, if one was.
+///
+/// # Errors
+/// That cannot be read: none must be concluded from it.
+pub fn mounted_image(dir: &Path) -> io::Result<Option<Digest>> {
+    match fs::read_to_string(dir.join("image")) {
+        // What is not whole was never written, and what was never written never mounted.
+        Ok(text) => Ok(Digest::parse(text.trim()).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 type Failure = (String, io::Error);
 
 fn mount_layers(image: &Image, dir: &Path, rootfs: &Path) -> Result<(), Failure> {
-    prepare(image, dir, rootfs).map_err(silent)?;
+    // `image` goes on saying what is mounted, whatever a name means by now.
     if is_mount_point(rootfs).map_err(silent)? {
         return Ok(());
     }
+    prepare(image, dir, rootfs).map_err(silent)?;
     // `volatile` marks the work directory, and refuses one that bears the mark of
     // a machine that died; there is nothing in it to keep.
     trash::remove(&dir.join("work"))
-        .and_then(|()| fs::create_dir(dir.join("work")))
+        .and_then(|_| fs::create_dir(dir.join("work")))
         .map_err(silent)?;
     let lower = image.lower_dirs();
-    match mount_by_parts(&lower, dir, rootfs) {
-        // Before 6.5 overlayfs takes no layers one by one.
-        Err((words, error))
-            if error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
-                && words.contains("lowerdir+") =>
-        {
-            mount_by_options(&lower, dir, rootfs).map_err(silent)
+    match mount_by_parts(&lower, dir, &[]) {
+        Ok(mounted) => attach(&mounted, rootfs).map_err(|error| silent(error.into())),
+        Err(failure) if needs_options(&failure) => {
+            mount_by_options(&lower, dir, rootfs, &[]).map_err(silent)
         }
-        other => other,
+        Err(failure) => Err(failure),
     }
+}
+
+/// Copies must be whole, and names of this directory alone, whatever the kernel's defaults.
+const WHOLE_COPIES: [(&str, &str); 3] = [
+    ("metacopy", "off"),
+    ("index", "off"),
+    ("redirect_dir", "off"),
+];
+
+/// Joins layers, top first, for this process alone: what is returned is mounted nowhere and goes
+/// when it is closed. What is changed in it is in `dir/upper`.
+pub(crate) fn view(lower: &[PathBuf], dir: &Path) -> io::Result<OwnedFd> {
+    for part in ["upper", "work", "rootfs"] {
+        fs::create_dir_all(dir.join(part))?;
+    }
+    match mount_by_parts(lower, dir, &WHOLE_COPIES) {
+        Err(failure) if needs_options(&failure) => view_by_options(lower, dir),
+        joined => joined.map_err(|(words, error)| {
+            let layers = lower.len();
+            let text = format!("join {layers} layers: {error}{}", said(&words));
+            io::Error::new(error.kind(), text)
+        }),
+    }
+}
+
+/// Older kernels mount nothing without a place, which is given back at once.
+fn view_by_options(lower: &[PathBuf], dir: &Path) -> io::Result<OwnedFd> {
+    let rootfs = dir.join("rootfs");
+    mount_by_options(lower, dir, &rootfs, &WHOLE_COPIES)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(CWD, &rootfs, flags, Mode::empty());
+    mount::unmount(&rootfs, UnmountFlags::DETACH)?;
+    Ok(opened?)
+}
+
+/// Before 6.5 overlayfs takes no layers one by one.
+fn needs_options((words, error): &Failure) -> bool {
+    error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) && words.contains("lowerdir+")
 }
 
 fn silent(error: io::Error) -> Failure {
@@ -124,11 +168,19 @@ fn prepare(image: &Image, dir: &Path, rootfs: &Path) -> io::Result<()> {
 }
 
 fn is_mount_point(path: &Path) -> io::Result<bool> {
-    let stat = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())?;
-    Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    match rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty()) {
+        Ok(stat) => Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
-fn mount_by_parts(lower: &[PathBuf], dir: &Path, rootfs: &Path) -> Result<(), Failure> {
+/// Mounted nowhere yet.
+fn mount_by_parts(
+    lower: &[PathBuf],
+    dir: &Path,
+    options: &[(&str, &str)],
+) -> Result<OwnedFd, Failure> {
     let fs = mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| silent(e.into()))?;
     let told = |error: Errno| (kernel_words(&fs), io::Error::from(error));
     for layer in lower {
@@ -137,21 +189,21 @@ fn mount_by_parts(lower: &[PathBuf], dir: &Path, rootfs: &Path) -> Result<(), Fa
     mount::fsconfig_set_string(fs.as_fd(), "upperdir", dir.join("upper")).map_err(told)?;
     mount::fsconfig_set_string(fs.as_fd(), "workdir", dir.join("work")).map_err(told)?;
     mount::fsconfig_set_flag(fs.as_fd(), "volatile").map_err(told)?;
+    for (option, value) in options {
+        mount::fsconfig_set_string(fs.as_fd(), *option, *value).map_err(told)?;
+    }
     mount::fsconfig_create(fs.as_fd()).map_err(told)?;
-    let mounted = mount::fsmount(
+    mount::fsmount(
         fs.as_fd(),
         FsMountFlags::FSMOUNT_CLOEXEC,
         MountAttrFlags::empty(),
     )
-    .map_err(told)?;
-    mount::move_mount(
-        &mounted,
-        "",
-        CWD,
-        rootfs,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
     .map_err(told)
+}
+
+fn attach(mounted: &OwnedFd, rootfs: &Path) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    mount::move_mount(mounted, "", CWD, rootfs, flags)
 }
 
 /// The kernel says in the mount context what it did not like, a line at a time.
@@ -171,7 +223,12 @@ fn kernel_words(fs: &OwnedFd) -> String {
 
 /// All options in one page: layers are named relative to their common parent,
 /// which leaves room for some fifty.
-fn mount_by_options(lower: &[PathBuf], dir: &Path, rootfs: &Path) -> io::Result<()> {
+fn mount_by_options(
+    lower: &[PathBuf],
+    dir: &Path,
+    rootfs: &Path,
+    options: &[(&str, &str)],
+) -> io::Result<()> {
     let parent = lower
         .first()
         .and_then(|layer| layer.parent())
@@ -189,7 +246,12 @@ fn mount_by_options(lower: &[PathBuf], dir: &Path, rootfs: &Path) -> io::Result<
         dir.join("work").as_os_str().as_bytes(),
     ]
     .concat();
-    let options = [b"volatile,lowerdir=".to_vec(), names.join(&b':'), upper].concat();
+    let options = options
+        .iter()
+        .map(|(option, value)| format!(",{option}={value}"));
+    let options = options.collect::<String>().into_bytes();
+    let lower = names.join(&b':');
+    let options = [b"volatile,lowerdir=".to_vec(), lower, upper, options].concat();
     let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
     let rootfs = fs::canonicalize(rootfs)?;
     workdir::within(parent, || {
@@ -222,7 +284,7 @@ mod tests {
         let lower = [room.path().join("layers/a"), room.path().join("layers/b")];
         let instance = room.path().join("i");
         let before = std::env::current_dir().unwrap();
-        mount_by_options(&lower, &instance, &instance.join("rootfs")).unwrap();
+        mount_by_options(&lower, &instance, &instance.join("rootfs"), &[]).unwrap();
         let seen = (
             fs::read_to_string(instance.join("rootfs/top")).unwrap(),
             fs::read_to_string(instance.join("rootfs/low")).unwrap(),
@@ -230,5 +292,16 @@ mod tests {
         unmount_root(&instance).unwrap();
         assert_eq!(seen, ("a".to_owned(), "b".to_owned()));
         assert_eq!(std::env::current_dir().unwrap(), before);
+
+        let room = room.path().join("v");
+        for part in ["upper", "work", "rootfs"] {
+            fs::create_dir_all(room.join(part)).unwrap();
+        }
+        let view = view_by_options(&lower, &room).unwrap();
+        assert!(!is_mount_point(&room.join("rootfs")).unwrap());
+        let time = crate::metadata::times((1, 2));
+        rustix::fs::utimensat(&view, "low", &time, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        let copy = fs::read_to_string(room.join("upper/low")).unwrap();
+        assert_eq!(copy, "b", "copied by the kernel, with nothing mounted");
     }
 }

@@ -6,7 +6,7 @@
 //! given up; a failed pull leaves the whole layers it got, for the next attempt.
 
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
@@ -16,10 +16,12 @@ use tokio::task::JoinSet;
 use crate::digest::Digest;
 use crate::layer::{self, Wanted};
 use crate::manifest::{Descriptor, Platform};
+use crate::pins::Pins;
 use crate::reference::{Place, Reference};
 use crate::registry::{self, Description};
-use crate::store::{Image, Store};
+use crate::store::{Image, Store, lower_dirs};
 use crate::trash;
+use crate::unpack::Error as UnpackError;
 
 /// Pieces of a layer between the network and the disk.
 const PIECES_IN_FLIGHT: usize = 32;
@@ -81,6 +83,21 @@ impl Error {
             Error::Keep { .. } | Error::Ended { .. } => true,
             Error::Nowhere { .. } | Error::Foreign { .. } => false,
         }
+    }
+
+    /// Whether the node's disk had no room for the image.
+    pub fn is_for_want_of_room(&self) -> bool {
+        let source = match self {
+            Error::Layer { source, .. } => match source {
+                layer::Error::Keep(error) => Some(error),
+                layer::Error::Unpack(error) => error.of_the_disk(),
+                _ => None,
+            },
+            Error::Keep { source, .. } => Some(source),
+            _ => None,
+        };
+        let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        source.is_some_and(|error| kinds.contains(&error.kind()))
     }
 }
 
@@ -239,14 +256,22 @@ async fn run(pull: Arc<Pull>) -> Result<Image, Error> {
     }
     let size = layers.iter().map(|layer| layer.size).sum();
     pull.total.store(size, Ordering::Relaxed);
-    let _pins = Pins::new(pull.store.clone(), diff_ids.clone());
-    fetch_layers(&pull, &place, layers, &diff_ids).await?;
+    let chain = chain_ids(&diff_ids);
+    let counted_on = diff_ids.iter().chain(&chain).cloned().collect();
+    let _pins = Pins::new(&pull.store, &mut pull.store.known(), counted_on);
+    let layers = layers.into_iter().zip(diff_ids).zip(chain);
+    let layers = layers.map(|((blob, diff_id), chain_id)| Layer {
+        blob,
+        diff_id,
+        chain_id,
+    });
+    let layers = fetch_layers(&pull, &place, layers.collect()).await?;
 
     let image = Image {
         id,
         manifest,
         config: configuration.config,
-        layers: diff_ids,
+        layers,
         size,
         store: pull.store.dir.clone(),
     };
@@ -297,37 +322,84 @@ async fn find(pull: &Pull) -> Result<(Place, Description), Error> {
     })
 }
 
+/// One layer of an image.
+#[derive(Clone)]
+struct Layer {
+    blob: Descriptor,
+    diff_id: Digest,
+    /// Names it together with all beneath it.
+    chain_id: Digest,
+}
+
+/// The name of each layer together with those beneath it, as OCI has it.
+fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
+    let mut chain: Option<Digest> = None;
+    let link = |diff_id: &Digest| {
+        let next = match &chain {
+            None => diff_id.clone(),
+            Some(beneath) => Digest::of(format!("{beneath} {diff_id}").as_bytes()),
+        };
+        chain.insert(next).clone()
+    };
+    diff_ids.iter().map(link).collect()
+}
+
+/// Returns the names by which the store has the layers. All at once, each by itself; then those
+/// that turned out to link into layers beneath, from the bottom.
 async fn fetch_layers(
     pull: &Arc<Pull>,
     place: &Place,
-    layers: Vec<Descriptor>,
-    diff_ids: &[Digest],
-) -> Result<(), Error> {
+    layers: Vec<Layer>,
+) -> Result<Vec<Digest>, Error> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let permits = Arc::new(Semaphore::new(cores));
     let mut tasks = JoinSet::new();
-    for (layer, diff_id) in layers.into_iter().zip(diff_ids.iter().cloned()) {
+    for (n, layer) in layers.iter().cloned().enumerate() {
         let (pull, place, permits) = (pull.clone(), place.clone(), permits.clone());
+        let beneath = (n == 0).then(Vec::new);
         tasks.spawn(async move {
             let _permit = permits.acquire().await;
-            fetch_layer(&pull, &place, layer, diff_id).await
+            let name = fetch_layer(&pull, &place, layer, beneath).await?;
+            Ok((n, name))
         });
     }
+    let mut names = vec![None; layers.len()];
     // The first failure drops the set, and with it the other downloads.
     while let Some(done) = tasks.join_next().await {
-        done.map_err(|_| Error::Ended {
+        let (n, name) = done.map_err(|_| Error::Ended {
             image: pull.image(),
         })??;
+        names[n] = name;
     }
-    Ok(())
+    let mut whole = Vec::new();
+    for (layer, name) in layers.into_iter().zip(names) {
+        let name = match name {
+            Some(name) => Some(name),
+            None => {
+                let beneath = lower_dirs(&pull.store.dir, &whole);
+                fetch_layer(pull, place, layer, Some(beneath)).await?
+            }
+        };
+        whole.push(name.ok_or_else(|| Error::Ended {
+            image: pull.image(),
+        })?);
+    }
+    Ok(whole)
 }
 
+/// Returns the name by which the store has the layer. `beneath`: the directories of those beneath
+/// it, top first; `None`: they are not known, and if they matter the answer is `None`.
 async fn fetch_layer(
     pull: &Arc<Pull>,
     place: &Place,
-    layer: Descriptor,
-    diff_id: Digest,
-) -> Result<(), Error> {
+    layer: Layer,
+    beneath: Option<Vec<PathBuf>>,
+) -> Result<Option<Digest>, Error> {
+    let bottom = beneath.as_ref().is_some_and(Vec::is_empty);
+    let name = match beneath {
+        Some(_) if !bottom => layer.chain_id.clone(),
+        _ => layer.diff_id.clone(),
+    };
     let lock = {
         let mut locks = pull
             .store
@@ -335,33 +407,39 @@ async fn fetch_layer(
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-        locks.entry(diff_id.clone()).or_default().clone()
+        locks.entry(name.clone()).or_default().clone()
     };
     let _alone = lock.lock().await;
-    if pull.store.layer_path(&diff_id).is_dir() {
-        pull.advance(layer.size);
-        return Ok(());
+    for name in [&name, &layer.chain_id] {
+        if pull.store.layer_path(name).is_dir() {
+            pull.advance(layer.blob.size);
+            return Ok(Some(name.clone()));
+        }
     }
     let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
-    let (unpacker, wanted) = (pull.clone(), layer.clone());
+    let (unpacker, wanted, kept) = (pull.clone(), layer.clone(), name.clone());
     let unpacking = tokio::task::spawn_blocking(move || {
-        let source = Pieces {
+        let mut source = Pieces {
             receiver,
             piece: Vec::new(),
             read: 0,
+            passed: 0,
             pull: &unpacker,
         };
-        keep(
-            &unpacker.store,
-            source,
-            &Wanted {
-                blob: &wanted.digest,
-                size: wanted.size,
-                diff_id: &diff_id,
-            },
-        )
+        let wanted = Wanted {
+            blob: &wanted.blob.digest,
+            size: wanted.blob.size,
+            diff_id: &wanted.diff_id,
+            beneath: beneath.as_deref(),
+        };
+        let done = keep(&unpacker.store, &mut source, &wanted, &kept);
+        if done.is_err() {
+            // Whoever tries again counts from the start.
+            unpacker.done.fetch_sub(source.passed, Ordering::Relaxed);
+        }
+        done
     });
-    let fed = pull.store.client.blob(place, &layer, sender).await;
+    let fed = pull.store.client.blob(place, &layer.blob, sender).await;
     let unpacked = unpacking.await.map_err(|_| Error::Ended {
         image: pull.image(),
     })?;
@@ -370,20 +448,29 @@ async fn fetch_layer(
         image: pull.image(),
         source,
     })?;
-    unpacked.map_err(|source| Error::Layer {
-        image: pull.image(),
-        layer: layer.digest,
-        source,
-    })
+    match unpacked {
+        Ok(()) => Ok(Some(name)),
+        Err(layer::Error::Unpack(UnpackError::LinksBelow { .. })) => Ok(None),
+        Err(source) => Err(Error::Layer {
+            image: pull.image(),
+            layer: layer.blob.digest,
+            source,
+        }),
+    }
 }
 
 /// Unpacks into a room of its own; only what is whole, verified and synced gets
 /// the layer's name.
-fn keep(store: &Store, source: impl Read, wanted: &Wanted<'_>) -> Result<(), layer::Error> {
+fn keep(
+    store: &Store,
+    source: impl Read,
+    wanted: &Wanted<'_>,
+    name: &Digest,
+) -> Result<(), layer::Error> {
     let room = store.room();
     let applied = layer::apply(source, wanted, &room, &store.limits);
     let named = applied.and_then(|()| {
-        give_name(&room.join("root"), &store.layer_path(wanted.diff_id)).map_err(layer::Error::Keep)
+        give_name(&room.join("root"), &store.layer_path(name)).map_err(layer::Error::Keep)
     });
     if let Err(error) = trash::remove(&room) {
         tracing::warn!("Left {}, which cannot be removed: {error}", room.display());
@@ -405,6 +492,8 @@ struct Pieces<'a> {
     receiver: mpsc::Receiver<Vec<u8>>,
     piece: Vec<u8>,
     read: usize,
+    /// Bytes that came, all in all.
+    passed: u64,
     pull: &'a Pull,
 }
 
@@ -415,42 +504,12 @@ impl Read for Pieces<'_> {
                 return Ok(0);
             };
             self.pull.advance(piece.len() as u64);
+            self.passed += piece.len() as u64;
             (self.piece, self.read) = (piece, 0);
         }
         let n = buffer.len().min(self.piece.len() - self.read);
         buffer[..n].copy_from_slice(&self.piece[self.read..self.read + n]);
         self.read += n;
         Ok(n)
-    }
-}
-
-/// Keeps layers from being collected while a pull counts on them.
-struct Pins {
-    store: Arc<Store>,
-    layers: Vec<Digest>,
-}
-
-impl Pins {
-    fn new(store: Arc<Store>, layers: Vec<Digest>) -> Pins {
-        let mut known = store.known();
-        for layer in &layers {
-            *known.pinned.entry(layer.clone()).or_default() += 1;
-        }
-        drop(known);
-        Pins { store, layers }
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        let mut known = self.store.known();
-        for layer in &self.layers {
-            if let Some(count) = known.pinned.get_mut(layer) {
-                *count -= 1;
-                if *count == 0 {
-                    known.pinned.remove(layer);
-                }
-            }
-        }
     }
 }

@@ -4,9 +4,11 @@
 //! ```text
 //! <dir>/lock              held by the process that opened the store
 //!       layers/<diff id>/  complete, synced, never changed
-//!       images/<id>.json   written after all its layers
+//!       layers/<chain id>/ of a layer that links into layers beneath it
+//!       images/<id>.json   written after all its layers; its time is the last use
 //!       names/<hash>.json  name → image, as last resolved
 //!       empty/             lower directory of an image without layers
+//!       gone/              layers that lost their names, on their way out
 //!       tmp/               whatever is there at `open` belongs to a killed pull
 //! ```
 //!
@@ -24,11 +26,13 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::layer;
 use crate::manifest::ImageConfig;
+use crate::mount;
 use crate::pull::Flight;
 use crate::reference::{Reference, Registries};
 use crate::registry::{self, Client};
-use crate::trash;
+use crate::trash::{self, Space};
 use crate::unpack::Limits;
 
 /// An image that is wholly on this node.
@@ -39,7 +43,8 @@ pub struct Image {
     /// Digest of the manifest, as `name@sha256:…` takes it.
     pub manifest: Digest,
     pub config: ImageConfig,
-    /// Uncompressed digests, bottom first.
+    /// Bottom first, by uncompressed digest; one that links into layers beneath, by the digest of
+    /// the chain up to it.
     pub layers: Vec<Digest>,
     /// Compressed bytes of all layers.
     pub size: u64,
@@ -62,6 +67,27 @@ pub enum Error {
     Disk { path: PathBuf, source: io::Error },
     #[error("the registry client cannot be made")]
     Client(#[source] registry::Error),
+    #[error("it cannot be found out which images are in use")]
+    Unknown(#[source] io::Error),
+}
+
+impl Error {
+    /// For `map_err`.
+    pub(crate) fn disk(path: &Path) -> impl FnOnce(io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| Error::Disk { path, source }
+    }
+}
+
+impl Known {
+    pub(crate) fn find(&self, name: &Reference) -> Option<&Image> {
+        self.images.get(self.names.get(name)?)
+    }
+
+    pub(crate) fn names_of(&self, id: &Digest) -> Vec<Reference> {
+        let of_it = self.names.iter().filter(|(_, image)| *image == id);
+        of_it.map(|(name, _)| name.clone()).collect()
+    }
 }
 
 pub struct Store {
@@ -72,7 +98,9 @@ pub struct Store {
     pub(crate) known: Mutex<Known>,
     /// One download of a layer at a time, whichever images want it.
     pub(crate) layer_locks: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
-    rooms: AtomicU64,
+    /// Held by whoever removes something.
+    pub(crate) removing: Mutex<()>,
+    numbers: AtomicU64,
     _lock: File,
 }
 
@@ -81,8 +109,17 @@ pub(crate) struct Known {
     pub images: BTreeMap<Digest, Image>,
     pub names: BTreeMap<Reference, Digest>,
     pub flights: HashMap<Reference, Flight>,
-    /// Layers that a pull counts on, though no image names them yet.
+    /// Layers that a pull counts on, though no image names them yet; images that are
+    /// being mounted. How often, each.
     pub pinned: BTreeMap<Digest, usize>,
+}
+
+/// How full a file system is, as `df` counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    pub used: Space,
+    /// To root's reserve nobody is entitled.
+    pub available: Space,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,7 +144,7 @@ impl Store {
             path: dir.to_owned(),
             source,
         };
-        for part in ["layers", "images", "names", "empty", "tmp"] {
+        for part in ["layers", "images", "names", "empty", "gone", "tmp"] {
             fs::create_dir_all(dir.join(part)).map_err(disk)?;
         }
         // Layers hold setuid programs: nobody but root may reach them by path.
@@ -119,9 +156,14 @@ impl Store {
                 dir: dir.to_owned(),
             });
         }
-        trash::remove(&dir.join("tmp"))
-            .and_then(|()| fs::create_dir(dir.join("tmp")))
-            .map_err(disk)?;
+        // An older kernel may have been joining layers at the moment of a kill.
+        for room in fs::read_dir(dir.join("tmp")).map_err(disk)? {
+            let below = room.map_err(disk)?.path().join(layer::BELOW);
+            mount::unmount_root(&below).ok();
+        }
+        for part in ["tmp", "gone"] {
+            trash::empty(&dir.join(part)).map_err(disk)?;
+        }
         let known = load(dir).map_err(disk)?;
         let client = Client::new().map_err(Error::Client)?;
         Ok(Arc::new(Store {
@@ -131,130 +173,68 @@ impl Store {
             limits,
             known: Mutex::new(known),
             layer_locks: Mutex::default(),
-            rooms: AtomicU64::new(0),
+            removing: Mutex::default(),
+            numbers: AtomicU64::new(0),
             _lock: lock,
         }))
     }
 
     /// The image that `name` meant when it was last resolved, if it is here.
     pub fn find(&self, name: &Reference) -> Option<Image> {
-        let known = self.known();
-        known
-            .names
-            .get(name)
-            .and_then(|id| known.images.get(id))
-            .cloned()
+        self.known().find(name).cloned()
     }
 
     pub fn images(&self) -> Vec<Listed> {
         let known = self.known();
-        let names = |id: &Digest| {
-            known
-                .names
-                .iter()
-                .filter(|(_, image)| *image == id)
-                .map(|(name, _)| name.clone())
-                .collect()
-        };
         known
             .images
             .values()
             .map(|image| Listed {
                 image: image.clone(),
-                names: names(&image.id),
+                names: known.names_of(&image.id),
             })
             .collect()
     }
 
-    /// Removes every image that neither bears one of `names` nor is one of
-    /// `mounted`, and the layers that nothing needs any more. Blocking; returns
-    /// the images removed.
-    pub fn collect(
-        &self,
-        names: &BTreeSet<Reference>,
-        mounted: &BTreeSet<Digest>,
-    ) -> Result<Vec<Image>, Error> {
-        let (removed, garbage) = self.detach_unused(names, mounted)?;
-        for path in garbage {
-            trash::remove(&path).map_err(|source| Error::Disk { path, source })?;
-        }
-        Ok(removed)
-    }
-
-    /// Under the lock, so that no pull can count on a layer that is going: layers
-    /// only lose their name here, which is quick.
-    fn detach_unused(
-        &self,
-        names: &BTreeSet<Reference>,
-        mounted: &BTreeSet<Digest>,
-    ) -> Result<(Vec<Image>, Vec<PathBuf>), Error> {
-        let mut known = self.known();
-        let named = |id: &Digest| {
-            known
-                .names
-                .iter()
-                .any(|(name, image)| image == id && names.contains(name))
-        };
-        let unused = |image: &&Image| !mounted.contains(&image.id) && !named(&image.id);
-        let removed: Vec<Image> = known.images.values().filter(unused).cloned().collect();
-        for image in &removed {
-            known.images.remove(&image.id);
-            remove_file(&self.image_path(&image.id))?;
-        }
-        let orphans: Vec<Reference> = known
-            .names
-            .iter()
-            .filter(|(_, id)| !known.images.contains_key(*id))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in orphans {
-            known.names.remove(&name);
-            remove_file(&self.name_path(&name))?;
-        }
-        let needed: BTreeSet<&str> = known
-            .images
-            .values()
-            .flat_map(|i| &i.layers)
-            .chain(known.pinned.keys())
-            .map(Digest::hex)
-            .collect();
-        let mut garbage = Vec::new();
-        let layers = self.dir.join("layers");
-        let disk = |source| Error::Disk {
-            path: layers.clone(),
-            source,
-        };
-        for entry in fs::read_dir(&layers).map_err(disk)? {
-            let entry = entry.map_err(disk)?;
-            if entry
-                .file_name()
-                .to_str()
-                .is_none_or(|name| !needed.contains(name))
-            {
-                let room = self.room();
-                fs::rename(entry.path(), &room).map_err(disk)?;
-                garbage.push(room);
-            }
-        }
-        Ok((removed, garbage))
+    /// What the file system that holds the store has.
+    pub fn disk(&self) -> Result<Disk, Error> {
+        let stat =
+            rustix::fs::statvfs(&self.dir).map_err(|error| Error::disk(&self.dir)(error.into()))?;
+        let block = stat.f_frsize;
+        Ok(Disk {
+            used: Space {
+                bytes: stat
+                    .f_blocks
+                    .saturating_sub(stat.f_bfree)
+                    .saturating_mul(block),
+                files: stat.f_files.saturating_sub(stat.f_ffree),
+            },
+            available: Space {
+                bytes: stat.f_bavail.saturating_mul(block),
+                files: stat.f_favail,
+            },
+        })
     }
 
     /// A fresh path under `tmp`.
     pub(crate) fn room(&self) -> PathBuf {
-        self.dir
-            .join("tmp")
-            .join(self.rooms.fetch_add(1, Ordering::Relaxed).to_string())
+        self.dir.join("tmp").join(self.number().to_string())
+    }
+
+    /// One that this store has given to nothing else.
+    pub(crate) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.dir.join("layers").join(diff_id.hex())
     }
 
-    fn image_path(&self, id: &Digest) -> PathBuf {
+    pub(crate) fn image_path(&self, id: &Digest) -> PathBuf {
         self.dir.join("images").join(format!("{}.json", id.hex()))
     }
 
-    fn name_path(&self, name: &Reference) -> PathBuf {
+    pub(crate) fn name_path(&self, name: &Reference) -> PathBuf {
         self.dir.join("names").join(format!(
             "{}.json",
             Digest::of(name.to_string().as_bytes()).hex()
@@ -296,16 +276,21 @@ impl Image {
     /// counts at its higher place: overlayfs refuses repetition, and the upper
     /// one hides the lower wholly.
     pub fn lower_dirs(&self) -> Vec<PathBuf> {
-        let mut seen = BTreeSet::new();
-        let unique = self.layers.iter().rev().filter(|layer| seen.insert(*layer));
-        let mut lower: Vec<PathBuf> = unique
-            .map(|layer| self.store.join("layers").join(layer.hex()))
-            .collect();
+        let mut lower = lower_dirs(&self.store, &self.layers);
         if lower.is_empty() {
             lower.push(self.store.join("empty"));
         }
         lower
     }
+}
+
+/// The directories of `layers`, which are bottom first, as `Image::lower_dirs` has them.
+pub(crate) fn lower_dirs(store: &Path, layers: &[Digest]) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    let unique = layers.iter().rev().filter(|layer| seen.insert(*layer));
+    unique
+        .map(|layer| store.join("layers").join(layer.hex()))
+        .collect()
 }
 
 /// Reads what is remembered; an image whose layers are not all there, and a name
@@ -345,7 +330,7 @@ fn read_all<T: for<'de> Deserialize<'de>>(dir: &Path) -> io::Result<Vec<T>> {
     Ok(all)
 }
 
-fn remove_file(path: &Path) -> Result<(), Error> {
+pub(crate) fn remove_file(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Disk {
             path: path.to_owned(),

@@ -5,6 +5,10 @@
 //!
 //! Guarantee: whatever the archive holds, nothing outside the directory (and the
 //! trash beside it) changes, and memory stays bounded by `Limits`.
+//!
+//! Knows nothing of other layers, with one exception: see `link.rs`.
+
+mod link;
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
@@ -18,6 +22,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags
 use rustix::io::Errno;
 
 use crate::archive::{Archive, Entry, Kind, Sparse};
+use crate::below::Below;
 use crate::metadata;
 
 const OPAQUE: &str = "trusted.overlay.opaque";
@@ -65,12 +70,23 @@ pub enum Error {
     Refused { path: String, reason: String },
     #[error("it holds more than {limit} {what}")]
     TooMuch { what: &'static str, limit: u64 },
+    #[error("its entry {path} links into a layer beneath it")]
+    LinksBelow { path: String },
+}
+
+/// What is known of the layers beneath.
+#[derive(Clone, Copy)]
+pub(crate) enum Beneath<'a> {
+    /// They are not here yet, or were not asked for: [`Error::LinksBelow`] if they matter.
+    Unknown,
+    Nothing,
+    View(&'a Below),
 }
 
 impl Error {
     /// Whether the node could not keep a layer that may be good.
     pub fn is_nodes_fault(&self) -> bool {
-        let (Error::Entry { source, .. } | Error::Archive(source)) = self else {
+        let Some(source) = self.of_the_disk() else {
             return false;
         };
         let faults = [
@@ -86,6 +102,14 @@ impl Error {
             .iter()
             .any(|fault| source.raw_os_error() == Some(fault.raw_os_error()))
     }
+
+    /// What the kernel said, if it was that.
+    pub(crate) fn of_the_disk(&self) -> Option<&io::Error> {
+        match self {
+            Error::Entry { source, .. } | Error::Archive(source) => Some(source),
+            Error::Refused { .. } | Error::TooMuch { .. } | Error::LinksBelow { .. } => None,
+        }
+    }
 }
 
 /// Unpacks all of `input` below `root`; what entries of the same archive replace
@@ -94,10 +118,11 @@ pub(crate) fn unpack(
     input: impl Read,
     root: &Path,
     trash: &Path,
+    beneath: Beneath<'_>,
     limits: &Limits,
 ) -> Result<(), Error> {
     let mut archive = Archive::new(input);
-    let mut tree = Tree::open(root, trash, limits).map_err(Error::Archive)?;
+    let mut tree = Tree::open(root, trash, beneath, limits).map_err(Error::Archive)?;
     let mut entries = 0;
     while let Some(entry) = archive.next().map_err(Error::Archive)? {
         entries += 1;
@@ -122,10 +147,8 @@ pub(crate) fn unpack(
                     path: told(),
                     source,
                 },
-                Fault::Directories => Error::TooMuch {
-                    what: "bytes of directory names",
-                    limit: limits.directory_path_bytes as u64,
-                },
+                Fault::TooMuch(what, limit) => Error::TooMuch { what, limit },
+                Fault::LinksBelow => Error::LinksBelow { path: told() },
             })?;
     }
     tree.set_directory_times().map_err(Error::Archive)
@@ -134,7 +157,9 @@ pub(crate) fn unpack(
 enum Fault {
     Refused(String),
     Io(io::Error),
-    Directories,
+    /// What, and the limit.
+    TooMuch(&'static str, u64),
+    LinksBelow,
 }
 
 impl From<io::Error> for Fault {
@@ -197,11 +222,18 @@ struct Tree<'a> {
     directory_bytes: usize,
     /// Large, so that most files take one write; one for all of them.
     buffer: Vec<u8>,
+    beneath: Beneath<'a>,
+    copied_bytes: u64,
     limits: &'a Limits,
 }
 
 impl Tree<'_> {
-    fn open<'a>(root: &Path, trash: &Path, limits: &'a Limits) -> io::Result<Tree<'a>> {
+    fn open<'a>(
+        root: &Path,
+        trash: &Path,
+        beneath: Beneath<'a>,
+        limits: &'a Limits,
+    ) -> io::Result<Tree<'a>> {
         let open = |path: &Path| {
             fs::open(
                 path,
@@ -217,6 +249,8 @@ impl Tree<'_> {
             directories: BTreeMap::new(),
             directory_bytes: 0,
             buffer: vec![0; FILE_BUFFER],
+            beneath,
+            copied_bytes: 0,
             limits,
         })
     }
@@ -249,7 +283,7 @@ impl Tree<'_> {
         )?;
         metadata::set(root.as_fd(), entry)?;
         fs::fsetxattr(&root, OWN_ROOT, b"y", XattrFlags::empty())?;
-        self.remember_times(b"", entry)
+        self.remember_times(b"", entry.modified)
     }
 
     fn apply_whiteout(&mut self, directory: &[u8], hidden: &[u8]) -> Result<(), Fault> {
@@ -284,7 +318,7 @@ impl Tree<'_> {
         let name = c_string(name)?;
         if entry.kind == Kind::Directory {
             self.create_directory(parent, &name, entry)?;
-            self.remember_times(path, entry)?;
+            self.remember_times(path, entry.modified)?;
             return Ok(());
         }
         if matches!(entry.kind, Kind::CharacterDevice { major: 0, minor: 0 }) {
@@ -374,24 +408,6 @@ impl Tree<'_> {
         Ok(())
     }
 
-    /// Hard links name a path in this layer. One that only a lower layer holds
-    /// would make this layer's content depend on its neighbours.
-    fn open_link_target(&mut self, target: &[u8]) -> Result<(OwnedFd, CString), Fault> {
-        let clean = normalise(target, self.limits)
-            .map_err(|reason| Fault::Refused(format!("its link target is refused: {reason}")))?;
-        let (directory, name) = split(&clean);
-        let missing = || {
-            Fault::Refused(format!(
-                "it links to {}, which this layer does not hold",
-                String::from_utf8_lossy(target)
-            ))
-        };
-        let parent = self.open_within(directory).map_err(|_| missing())?;
-        let name = c_string(name)?;
-        fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| missing())?;
-        Ok((parent, name))
-    }
-
     fn open_parent(&mut self, directory: &[u8]) -> Result<OwnedFd, Fault> {
         if let Some((path, descriptor)) = self.parent.take()
             && path == directory
@@ -463,16 +479,13 @@ impl Tree<'_> {
         }
     }
 
-    fn remember_times(&mut self, path: &[u8], entry: &Entry) -> Result<(), Fault> {
-        if self
-            .directories
-            .insert(path.to_vec(), entry.modified)
-            .is_none()
-        {
+    fn remember_times(&mut self, path: &[u8], modified: (i64, u32)) -> Result<(), Fault> {
+        if self.directories.insert(path.to_vec(), modified).is_none() {
             self.directory_bytes += path.len() + 64;
         }
-        if self.directory_bytes > self.limits.directory_path_bytes {
-            Err(Fault::Directories)
+        let limit = self.limits.directory_path_bytes;
+        if self.directory_bytes > limit {
+            Err(Fault::TooMuch("bytes of directory names", limit as u64))
         } else {
             Ok(())
         }

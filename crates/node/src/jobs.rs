@@ -1,7 +1,8 @@
 //! What the agent keeps true all the time, as opposed to actions, which end: which ports are
-//! published, which instances are checked, which streams of volumes may be asked for. The whole of
-//! each, after every change.
+//! published, which instances are checked, which streams of volumes may be asked for, which images
+//! stay. The whole of each, after every change.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use model::ids::{Generation, InstanceId, NodeId, VolumeId};
@@ -116,4 +117,76 @@ pub fn checked<'a>(assignment: &'a Assignment, observed: &Observed) -> Vec<Check
             checks: &assigned.spec.health_checks,
         })
         .collect()
+}
+
+/// The names of the images that stay whatever the disk asks for: those of every assigned instance,
+/// whether it runs, is prepared as an heir or is yet to be pulled. `None`: that is not known, since
+/// the assignment at hand is not this session's; then every image stays.
+pub fn images<'a>(assignment: &'a Assignment, observed: &Observed) -> Option<BTreeSet<&'a str>> {
+    let assigned = assignment.instances.values();
+    let images = assigned.filter_map(|assigned| assigned.spec.image());
+    let names = images.map(|image| image.image.as_str()).collect();
+    observed.link.is_assigned().then_some(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::ids::{AppId, Epoch};
+    use model::spec::{Container, ImageContainer};
+    use model::{AppSpec, Assigned, Goal, Placement, StopCause, Time};
+
+    use super::*;
+    use crate::observed::Link;
+
+    fn assigned(container: Container, goal: Goal) -> Assigned {
+        Assigned {
+            app: AppId::parse("/web").unwrap(),
+            slot: 0,
+            version: Time(1),
+            spec: Arc::new(AppSpec {
+                container,
+                ..AppSpec::default()
+            }),
+            placement: Placement::default(),
+            goal,
+        }
+    }
+
+    #[test]
+    fn images_of_all_that_is_assigned_stay_and_all_while_the_master_has_not_spoken() {
+        let image = |name: &str| {
+            Container::Image(Box::new(ImageContainer {
+                image: name.into(),
+                ..ImageContainer::default()
+            }))
+        };
+        let stop = Goal::Stop {
+            cause: StopCause::Killed,
+            grace: model::Millis(0),
+        };
+        let all = [
+            assigned(image("web:1"), Goal::Run),
+            assigned(image("web:1"), Goal::Run),
+            assigned(image("db:1"), Goal::Prepare),
+            assigned(image("old:1"), stop),
+            assigned(Container::None, Goal::Run),
+        ];
+        let ids = (0..).map(|slot| InstanceId { birth: 1, slot });
+        let assignment = Assignment {
+            instances: ids.zip(all).collect(),
+            ..Assignment::default()
+        };
+        let epoch = Epoch(1);
+        let seen = |link| Observed {
+            link,
+            ..Observed::default()
+        };
+        for link in [Link::Down, Link::Joined { epoch }] {
+            assert_eq!(images(&assignment, &seen(link)), None);
+        }
+        let names = images(&assignment, &seen(Link::Assigned { epoch }));
+        assert_eq!(names, Some(BTreeSet::from(["db:1", "old:1", "web:1"])));
+    }
 }

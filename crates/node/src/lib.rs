@@ -15,10 +15,11 @@
 //!
 //! What the agent keeps true all the time is not an action: published ports and health checks
 //! (which: [`jobs`]), forwarding and names of the whole directory, sending what [`Outbox`] holds,
-//! the heartbeat. Read [`converge`] next.
+//! the heartbeat, room on the disk (how much: [`disk`]). Read [`converge`] next.
 
 pub mod action;
 pub mod converge;
+pub mod disk;
 pub mod health;
 pub mod jobs;
 pub mod level;

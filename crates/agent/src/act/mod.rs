@@ -49,6 +49,7 @@ use crate::clock::Clock;
 use crate::disk::{Disk, Note};
 use crate::error::words;
 use crate::event::NetworkState;
+use crate::images::Images;
 use crate::volumes::Volumes;
 use crate::{Config, Error as Fatal};
 
@@ -61,7 +62,7 @@ const PULLS: usize = 4;
 pub(crate) struct Tools {
     pub config: Arc<Config>,
     pub disk: Disk,
-    pub images: Arc<Store>,
+    pub images: Images,
     pub volumes: Volumes,
     pub clock: Clock,
     climbs: Semaphore,
@@ -160,6 +161,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Pull(#[from] Arc<image::PullError>),
     #[error(transparent)]
+    Images(#[from] image::StoreError),
+    #[error(transparent)]
     Mount(#[from] image::MountError),
     #[error(transparent)]
     Process(#[from] image::ProcessError),
@@ -197,8 +200,9 @@ impl Error {
 
 impl Tools {
     pub fn open(disk: Disk, config: Arc<Config>) -> Result<Self, Fatal> {
-        let images = Store::open(&disk.images(), config.registries.clone())
+        let store = Store::open(&disk.images(), config.registries.clone())
             .map_err(|source| Fatal::Images { source })?;
+        let images = Images::new(store, disk.clone(), config.image_marks);
         let volumes = Volumes::new(disk.volumes(), config.pool_size);
         Ok(Self {
             config,

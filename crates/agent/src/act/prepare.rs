@@ -15,7 +15,7 @@ pub(super) async fn prepare(tools: &Tools, work: &Work) -> Result<Done, Error> {
         None => None,
         Some(wanted) => {
             let name = Reference::parse(&wanted.image)?;
-            let found = tools.images.find(&name);
+            let found = tools.images.store.hold(&name);
             Some(found.ok_or_else(|| Error::NoImage(name.short()))?)
         }
     };

@@ -1,4 +1,5 @@
-//! Has the image of an instance on this node. Given up when nobody wants it any more.
+//! Has the image of an instance on this node. Given up when nobody wants it any more. Where the
+//! disk has no room for it, images that nothing names make some.
 
 use image::{Policy, Reference};
 use node::Stage;
@@ -14,8 +15,17 @@ pub(super) async fn pull(tools: &Tools, work: &Work) -> Result<Done, Error> {
         true => Policy::Always,
         false => Policy::IfAbsent,
     };
+    let images = &tools.images;
+    let pulling = async {
+        match images.store.pull(&name, policy, |_| {}).await {
+            Err(error) if error.is_for_want_of_room() && images.make_room().await => {
+                images.store.pull(&name, policy, |_| {}).await
+            }
+            pulled => pulled,
+        }
+    };
     tokio::select! {
-        pulled = tools.images.pull(&name, policy, |_| {}) => {
+        pulled = pulling => {
             pulled?;
             Ok(Done::Reached(Stage::Pulled))
         }

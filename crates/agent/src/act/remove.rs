@@ -1,6 +1,8 @@
 //! Removes what is left of an instance: its network, its root filesystem, its directory with the
 //! log. Everything absent is fine.
 
+use std::sync::Arc;
+
 use super::{Done, Error, Tools, Work, blocking};
 use crate::event::NetworkState;
 
@@ -14,7 +16,15 @@ pub(super) async fn remove(tools: &Tools, work: Work) -> Result<Done, Error> {
         NetworkState::Down(_) => {}
     }
     let dir = tools.disk.instance(work.id);
-    blocking(move || Ok(image::unmount_root(&dir)?)).await?;
+    let store = Arc::clone(&tools.images.store);
+    blocking(move || {
+        // It was in use until now.
+        if let Ok(Some(image)) = image::mounted_image(&dir) {
+            store.used(&image);
+        }
+        Ok(image::unmount_root(&dir)?)
+    })
+    .await?;
     container::remove(&tools.disk.container(work.id)).await?;
     Ok(Done::Removed)
 }

@@ -268,8 +268,8 @@ fn etc(name: &str) -> PathBuf {
 
 /// The configuration of the image that is mounted, whatever its name means by now.
 fn mounted(tools: &Tools, image: &ImageContainer, dir: &Path) -> Result<ImageConfig, Error> {
-    let id = image::mounted_image(dir);
-    let listed = tools.images.images();
+    let id = image::mounted_image(dir).map_err(Error::file("read", &dir.join("image")))?;
+    let listed = tools.images.store.images();
     listed
         .into_iter()
         .find(|listed| Some(&listed.image.id) == id.as_ref())

@@ -3,6 +3,7 @@
 mod asks;
 mod images;
 mod network;
+mod room;
 mod volumes;
 
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub async fn all(filter: &str) -> ExitCode {
         network::without_a_master_the_next_agent_serves_names,
         volumes::an_image_has_its_volume_at_its_path,
         images::an_image_gives_its_files_user_and_command,
+        room::images_that_nothing_names_go_when_the_disk_fills,
+        room::a_pull_that_finds_no_room_makes_some,
         an_heir_is_prepared_and_runs_when_told,
         after_a_boot_what_ran_is_over_and_never_runs_again,
         a_shim_and_its_agent_killed_lose_neither_instance_nor_end,

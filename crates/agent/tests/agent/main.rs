@@ -98,6 +98,11 @@ fn play_agent(
         hidden: Vec::new(),
         log: container::LogLimits::default(),
         pool_size: Mebibytes::whole(pool.parse().expect("a size")),
+        image_marks: agent::ImageMarks {
+            high: 60,
+            low: 50,
+            free: 0,
+        },
     };
     match runtime().block_on(agent::run(config)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -254,6 +254,20 @@ pub fn name(text: &str) -> Reference {
     Reference::parse(text).unwrap()
 }
 
+/// Opens a store that this process or a child of it has just closed: a process that another test
+/// is starting may have the lock's descriptor for a moment.
+pub fn reopen(dir: &Path, registries: Registries) -> Arc<Store> {
+    let patience = Instant::now() + Duration::from_secs(30);
+    loop {
+        match Store::open(dir, registries.clone()) {
+            Err(image::StoreError::InUse { .. }) if Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            store => return store.unwrap(),
+        }
+    }
+}
+
 pub async fn pull(store: &Arc<Store>, text: &str) -> Result<Image, String> {
     store
         .pull(&name(text), Policy::IfAbsent, |_| ())

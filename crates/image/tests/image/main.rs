@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod building;
+mod collecting;
 mod common;
 mod layers;
+mod links;
 mod pulling;
 mod roots;

@@ -104,6 +104,11 @@ fn plan(args: AgentArgs, file: File) -> Result<Plan> {
                 files: agent.log_files.max(1),
             },
             pool_size: volume.pool_size.0,
+            image_marks: agent::ImageMarks {
+                high: agent.images_high.0,
+                low: agent.images_low.0,
+                free: agent.images_free.0.mebibytes_as_bytes(),
+            },
         },
     })
 }

@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::kinds::{Attributes, List, Mirrors, PortRange, Size};
+use super::kinds::{Attributes, List, Mirrors, Percent, PortRange, Size};
 
 /// A setting, as documentation.
 pub struct Key {
@@ -154,6 +154,12 @@ sections! {
         log_size: Size = Size::mebibytes(10), "log-size", "TANDEM_AGENT_LOG_SIZE";
         /// Log files kept for each instance
         log_files: u32 = 3, "log-files", "TANDEM_AGENT_LOG_FILES";
+        /// Percent of its disk in use above which images go that no app of the node names; 100: never
+        images_high: Percent = Percent(85), "images-high", "TANDEM_AGENT_IMAGES_HIGH";
+        /// Percent in use down to which they go, those first that were not used for longest
+        images_low: Percent = Percent(80), "images-low", "TANDEM_AGENT_IMAGES_LOW";
+        /// They go too where less than this is free
+        images_free: Size = Size::mebibytes(512), "images-free", "TANDEM_AGENT_IMAGES_FREE";
     }
 
     /// Where images come from.

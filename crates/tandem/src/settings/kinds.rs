@@ -81,6 +81,38 @@ impl Display for Size {
     }
 }
 
+/// `85`, of 100; in TOML a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Percent(pub u8);
+
+impl FromStr for Percent {
+    type Err = NotAValue;
+
+    fn from_str(text: &str) -> Result<Self, NotAValue> {
+        let number: Option<u8> = text.trim_end_matches('%').trim_end().parse().ok();
+        let percent = number.map(Percent::try_from);
+        percent.unwrap_or_else(|| Err(NotAValue(format!("`{text}` is no percentage such as 85"))))
+    }
+}
+
+impl TryFrom<u8> for Percent {
+    type Error = NotAValue;
+
+    fn try_from(number: u8) -> Result<Self, NotAValue> {
+        match number {
+            0..=100 => Ok(Percent(number)),
+            _ => Err(NotAValue(format!("{number} is more than 100 %"))),
+        }
+    }
+}
+
+impl From<Percent> for u8 {
+    fn from(percent: Percent) -> u8 {
+        percent.0
+    }
+}
+
 /// `31000-32000`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortRange(pub u16, pub u16);
@@ -200,7 +232,11 @@ mod tests {
     }
 
     #[test]
-    fn ranges_lists_attributes_and_mirrors_are_read() {
+    fn percentages_ranges_lists_attributes_and_mirrors_are_read() {
+        assert_eq!("85 %".parse(), Ok(Percent(85)));
+        for text in ["", "%", "-1", "101", "300", "8.5"] {
+            assert!(text.parse::<Percent>().is_err(), "{text}");
+        }
         assert_eq!("1-2".parse(), Ok(PortRange(1, 2)));
         for text in ["2-1", "0-9", "1", "1-70000"] {
             assert!(text.parse::<PortRange>().is_err(), "{text}");

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
             network::thirty_containers_reach_each_other_by_name_and_address,
             mistakes::mistakes_are_told_and_no_daemon_minds,
             images::what_is_wrong_with_an_app_is_said_in_words,
+            images::an_image_goes_when_the_disk_asks_for_it_and_never_one_in_use,
             images::ports_and_fixed_addresses_are_reached,
             registry::skopeo_and_buildah_push_and_pull_and_trouble_is_told,
             wild::definitions_run_as_their_authors_wrote_them,

@@ -79,7 +79,7 @@ impl Drop for Registry {
     }
 }
 
-fn run(command: &mut Command) {
+pub fn run(command: &mut Command) {
     let done = command.output().expect("it runs");
     let words = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{command:?}: {words}");
