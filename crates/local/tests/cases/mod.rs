@@ -141,12 +141,19 @@ pub fn a_node_dies_with_everything_in_it_and_comes_back(machine: &Machine) {
     assert!(route("10.32.0.0/12").contains("via 10.0.15.11"));
 
     // While it is away, the overlay is reached by another.
-    sh("ip monitor route > /run/routes 2>&1 < /dev/null & sleep 0.2");
+    sh("ip monitor route > /run/routes 2>&1 < /dev/null &");
+    wait_until("the monitor to tell of routes", || {
+        sh("ip route add 198.51.100.0/24 via 192.0.2.1; ip route del 198.51.100.0/24");
+        fs::metadata("/run/routes").is_ok_and(|told| told.len() > 0)
+    });
     kill(machine.init_of("n1").unwrap());
     wait_until("the route to have moved", || {
         fs::read_to_string("/run/routes")
             .unwrap()
             .contains("via 10.0.15.12")
+    });
+    wait_until("the node to be up again", || {
+        log().matches("n1 is up").count() == 3
     });
     let back = Instant::now();
     machine.wait_for_nodes(1..=3);
