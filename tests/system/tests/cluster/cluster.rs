@@ -235,6 +235,26 @@ impl Cluster {
         found
     }
 
+    /// The daemon of a role's group, such as `n1/agent`, without the programs that it just runs and
+    /// the shims on their way to a group of their own.
+    pub fn daemon(&self, group: &str) -> Process {
+        let role = format!(" {} ", group.rsplit('/').next().unwrap());
+        wait_for(&format!("one {group} to run"), || {
+            let all = self.members(group);
+            // A child looks like its parent until it has become what it is to be.
+            let is_child = |process: &Process| {
+                let parent = process.parent();
+                all.iter().any(|other| Some(other.pid) == parent)
+            };
+            let mut daemons = all.clone();
+            daemons.retain(|process| process.command().contains(&role) && !is_child(process));
+            match daemons.as_slice() {
+                [daemon] => Ok(daemon.clone()),
+                _ => Err(format!("{all:?}")),
+            }
+        })
+    }
+
     pub fn processes_of(&self, instances: &[Instance]) -> Vec<Process> {
         let groups = instances.iter().map(|i| format!("{}/{}", i.node, i.id));
         groups.flat_map(|group| self.members(&group)).collect()
@@ -252,16 +272,8 @@ impl Cluster {
 
     /// The process that keeps master, registry and nodes running.
     pub fn supervisor(&self) -> Process {
-        let master = self.members("master");
-        let stat = fs::read_to_string(format!("/proc/{}/stat", master[0].pid)).unwrap();
-        let parent = stat
-            .rsplit(')')
-            .next()
-            .unwrap()
-            .split_whitespace()
-            .nth(1)
-            .unwrap();
-        Process::of(parent.parse().unwrap()).unwrap()
+        let master = self.daemon("master");
+        Process::of(master.parent().unwrap()).unwrap()
     }
 
     /// What a line printed in a container with a shell, if it succeeded.
@@ -316,6 +328,13 @@ impl Process {
             pid,
             started: words.get(19)?.to_string(),
         })
+    }
+
+    /// Nothing when it has just ended.
+    fn parent(&self) -> Option<i32> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let mut words = stat.rsplit(')').next()?.split_whitespace();
+        words.nth(1)?.parse().ok()
     }
 
     pub fn lives(&self) -> bool {

@@ -8,8 +8,8 @@ use std::fs;
 pub fn what_is_wrong_with_an_app_is_said_in_words(cluster: &Cluster) {
     cluster.up(&["--nodes", "2"]);
     cluster.push_images();
-    let masters = cluster.members("master");
-    let agents = [cluster.members("n1/agent"), cluster.members("n2/agent")];
+    let daemons = || ["master", "n1/agent", "n2/agent"].map(|group| cluster.daemon(group));
+    let before = daemons();
 
     cluster.put("/misspelt", &image("10.0.15.10:5000/mypap:latest"));
     ps_tells(cluster, "misspelt", &["preparing", "mypap", "unknown"]);
@@ -64,15 +64,7 @@ pub fn what_is_wrong_with_an_app_is_said_in_words(cluster: &Cluster) {
     });
 
     builds(cluster);
-    assert_eq!(
-        cluster.members("master"),
-        masters,
-        "the same master all along"
-    );
-    assert_eq!(
-        [cluster.members("n1/agent"), cluster.members("n2/agent")],
-        agents
-    );
+    assert_eq!(daemons(), before, "the same daemons all along");
     cluster.down();
 }
 

@@ -106,7 +106,7 @@ fn packages_are_named(cluster: &Cluster) {
 pub fn mistakes_are_told_and_no_daemon_minds(cluster: &Cluster) {
     cluster.up(&["--nodes", "2", "--config", &cluster.small_volumes()]);
     cluster.push_images();
-    let daemons = || ["master", "n1/agent", "n2/agent"].map(|group| cluster.members(group));
+    let daemons = || ["master", "n1/agent", "n2/agent"].map(|group| cluster.daemon(group));
     let before = daemons();
     browsers_get_a_page(cluster);
     definitions_that_are_none(cluster);
