@@ -2,6 +2,7 @@
 
 pub mod orderly;
 
+use crate::machine::room::skip;
 use crate::machine::{Machine, get, kill, lives, sh, wait_until};
 use local::{Error, Options, Refusal, Up};
 use std::fs;
@@ -178,8 +179,7 @@ pub fn a_node_with_frozen_tasks_still_dies(machine: &Machine) {
         machine.options.cgroup
     );
     if !fs::exists("/sys/fs/cgroup/freezer/tasks").unwrap() {
-        println!("skipped: no version 1 freezer here");
-        return;
+        skip("no version 1 freezer here");
     }
     let before = machine.listing();
     for end in ["node", "supervisor"] {
@@ -384,8 +384,7 @@ pub fn docker_s_chain_lets_nodes_through_while_the_cluster_is_up(machine: &Machi
 
 pub fn loop_devices_and_mounts_of_a_node_go_with_the_cluster(machine: &Machine) {
     if !fs::exists("/dev/loop-control").unwrap() {
-        println!("skipped: no loop devices here");
-        return;
+        skip("no loop devices here");
     }
     let before = machine.listing();
     machine.up();
