@@ -104,10 +104,8 @@ impl Cluster {
 
     /// What a command printed; it must succeed.
     pub fn tandem(&self, arguments: &[&str]) -> String {
-        said(
-            &format!("tandem {arguments:?}"),
-            &self.try_tandem(arguments),
-        )
+        let what = format!("tandem {arguments:?}");
+        must(said(&what, &self.try_tandem(arguments)))
     }
 
     /// What a command complained of; it must fail.
@@ -118,9 +116,18 @@ impl Cluster {
         complaint
     }
 
+    /// Patiently: a node that others leave neither processor nor disk is silent for seconds.
     pub fn up(&self, arguments: &[&str]) {
+        self.up_with_timeout(15, arguments);
+    }
+
+    /// With so many seconds after which a silent node is lost.
+    pub fn up_with_timeout(&self, node_timeout: u32, arguments: &[&str]) {
         let began = Instant::now();
-        self.tandem(&[&["up", "--detach"], arguments].concat());
+        let words = [&["up", "--detach"], arguments].concat();
+        let mut up = self.command(&words);
+        up.env("TANDEM_MASTER_NODE_TIMEOUT", node_timeout.to_string());
+        must(said(&format!("tandem {words:?}"), &up.output().unwrap()));
         println!("up {arguments:?}: {:.2} s", began.elapsed().as_secs_f32());
     }
 
@@ -457,21 +464,26 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
 
 /// What a shell line printed; it must succeed.
 pub fn sh(line: &str) -> String {
-    said(
-        line,
-        &Command::new("/bin/sh").args(["-c", line]).output().unwrap(),
-    )
+    must(try_sh(line))
 }
 
-fn said(what: &str, output: &Output) -> String {
+/// What a shell line printed, if it succeeded.
+pub fn try_sh(line: &str) -> Result<String, String> {
+    let output = Command::new("/bin/sh").args(["-c", line]).output().unwrap();
+    said(line, &output)
+}
+
+fn must(outcome: Result<String, String>) -> String {
+    outcome.unwrap_or_else(|complaint| panic!("{complaint}"))
+}
+
+fn said(what: &str, output: &Output) -> Result<String, String> {
     let text = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{what}: {}\n{text}{complaint}",
-        output.status
-    );
-    text.trim().to_owned()
+    match output.status.success() {
+        true => Ok(text.trim().to_owned()),
+        false => Err(format!("{what}: {}\n{text}{complaint}", output.status)),
+    }
 }
 
 /// Adds an entry through a to-do application and what is behind it; whether it was acknowledged.
