@@ -186,8 +186,8 @@ impl Redis {
             .write_all(format!("{command}\r\n").as_bytes())?;
         let mut line = String::new();
         self.0.read_line(&mut line)?;
-        // A string comes after its length.
-        if line.starts_with('$') {
+        // A string comes after its length; without one there is none.
+        if line.starts_with('$') && line.trim_end() != "$-1" {
             line.clear();
             self.0.read_line(&mut line)?;
         }
