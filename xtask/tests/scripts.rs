@@ -78,6 +78,10 @@ fn a_test_program_that_died_and_no_test_at_all_are_failures() {
     );
 }
 
+/// For [`Machine::new`]: works until the test puts `told`, or has ended without.
+const UNTIL_TOLD: &str =
+    "for _ in $(seq 600); do test -e $(dirname $0)/told && break; sleep 0.05; done";
+
 /// A machine that lacks `gcc`, with a policy of its own, whose `apt-get install` runs `during`.
 struct Machine {
     directory: TempDir,
@@ -211,7 +215,7 @@ fn a_terminated_run_puts_the_policy_back() {
     if !is_root() {
         return;
     }
-    let machine = Machine::new("sleep 1");
+    let machine = Machine::new(UNTIL_TOLD);
     machine.put("policy", "mine\n");
     let mut child = machine.start();
     let killed = Command::new("kill")
@@ -219,6 +223,7 @@ fn a_terminated_run_puts_the_policy_back() {
         .status()
         .unwrap();
     assert!(killed.success());
+    machine.put("told", "");
     assert_eq!(child.wait().unwrap().code(), Some(143));
     assert_eq!(machine.read("policy").unwrap(), "mine\n");
 }
@@ -228,14 +233,12 @@ fn after_a_kill_9_the_next_run_puts_the_policy_back() {
     if !is_root() {
         return;
     }
-    let machine = Machine::new(&format!(
-        "test -e {0} || {{ touch {0}; sleep 1; }}",
-        "$(dirname $0)/slept"
-    ));
+    let machine = Machine::new(UNTIL_TOLD);
     machine.put("policy", "mine\n");
     let mut child = machine.start();
     child.kill().unwrap();
     child.wait().unwrap();
+    machine.put("told", "");
     assert!(machine.read("policy").unwrap().contains("exit 101"));
     assert!(machine.run().status.success());
     assert_eq!(machine.read("policy").unwrap(), "mine\n");

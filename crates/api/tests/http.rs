@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use hyper::Request;
@@ -38,8 +39,10 @@ async fn serve(dir: tempfile::TempDir) -> Server {
         advertised: (address.ip().to_string(), address.port()),
     };
     tokio::spawn(api::serve(master.clone(), config));
-    while tokio::net::TcpStream::connect(address).await.is_err() {
-        tokio::task::yield_now().await;
+    let end = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = tokio::net::TcpStream::connect(address).await {
+        assert!(Instant::now() < end, "{address}: {error}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Server {
         address,

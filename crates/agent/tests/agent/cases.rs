@@ -216,18 +216,20 @@ async fn what_is_no_longer_assigned_goes(world: World) {
 
 async fn a_task_that_listens_ends_by_its_signal_and_one_that_does_not_is_killed(world: World) {
     let (master, _agent) = start(&world).await;
-    let listens = "trap 'exit 3' TERM; while :; do sleep 0.05; done";
-    let ignores = "trap '' TERM; while :; do sleep 0.05; done";
+    let listens = "trap 'exit 3' TERM; touch up; while :; do sleep 0.05; done";
+    let ignores = "trap '' TERM; touch up; while :; do sleep 0.05; done";
     master.assign(|all| {
         all.insert(ONE, task(listens));
         all.insert(TWO, task(ignores));
     });
     for id in [ONE, TWO] {
         master.level(id, "it to run", is_running).await;
+        let dir = world.state_dir().join("instances").join(id.to_string());
+        exists(&dir.join("sandbox/up")).await;
     }
     master.assign(|all| {
         all.get_mut(&ONE).expect("assigned").goal = stop(60_000);
-        all.get_mut(&TWO).expect("assigned").goal = stop(500);
+        all.get_mut(&TWO).expect("assigned").goal = stop(3_000);
     });
     let status = async |id| {
         let end = master

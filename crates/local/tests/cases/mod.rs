@@ -2,6 +2,7 @@
 
 pub mod orderly;
 
+use crate::machine::room::skip;
 use crate::machine::{Machine, get, kill, lives, sh, wait_until};
 use local::{Error, Options, Refusal, Up};
 use std::fs;
@@ -141,12 +142,19 @@ pub fn a_node_dies_with_everything_in_it_and_comes_back(machine: &Machine) {
     assert!(route("10.32.0.0/12").contains("via 10.0.15.11"));
 
     // While it is away, the overlay is reached by another.
-    sh("ip monitor route > /run/routes 2>&1 < /dev/null & sleep 0.2");
+    sh("ip monitor route > /run/routes 2>&1 < /dev/null &");
+    wait_until("the monitor to tell of routes", || {
+        sh("ip route add 198.51.100.0/24 via 192.0.2.1; ip route del 198.51.100.0/24");
+        fs::metadata("/run/routes").is_ok_and(|told| told.len() > 0)
+    });
     kill(machine.init_of("n1").unwrap());
     wait_until("the route to have moved", || {
         fs::read_to_string("/run/routes")
             .unwrap()
             .contains("via 10.0.15.12")
+    });
+    wait_until("the node to be up again", || {
+        log().matches("n1 is up").count() == 3
     });
     let back = Instant::now();
     machine.wait_for_nodes(1..=3);
@@ -171,8 +179,7 @@ pub fn a_node_with_frozen_tasks_still_dies(machine: &Machine) {
         machine.options.cgroup
     );
     if !fs::exists("/sys/fs/cgroup/freezer/tasks").unwrap() {
-        println!("skipped: no version 1 freezer here");
-        return;
+        skip("no version 1 freezer here");
     }
     let before = machine.listing();
     for end in ["node", "supervisor"] {
@@ -377,8 +384,7 @@ pub fn docker_s_chain_lets_nodes_through_while_the_cluster_is_up(machine: &Machi
 
 pub fn loop_devices_and_mounts_of_a_node_go_with_the_cluster(machine: &Machine) {
     if !fs::exists("/dev/loop-control").unwrap() {
-        println!("skipped: no loop devices here");
-        return;
+        skip("no loop devices here");
     }
     let before = machine.listing();
     machine.up();

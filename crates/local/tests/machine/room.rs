@@ -19,6 +19,8 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 const SELF: &str = "/proc/self/exe";
+/// How a case ends that cannot be run here.
+const SKIPPED: u8 = 77;
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// So many of a log's last lines tell of a failure.
 const LINES_SHOWN: usize = 120;
@@ -46,6 +48,12 @@ macro_rules! cases {
     };
 }
 pub(crate) use cases;
+
+/// Ends the case, which cannot be run here: it counts neither as passed nor as failed.
+pub fn skip(why: &str) -> ! {
+    println!("skipped: {why}");
+    std::process::exit(SKIPPED.into())
+}
 
 /// A directory for all files of the machine called `base`; gone after the case.
 pub fn directory(base: &str) -> PathBuf {
@@ -85,17 +93,18 @@ fn all<T>(suite: &Suite<T>, words: &[&str]) -> ExitCode {
     if is_root {
         (suite.prepare)();
     }
-    let failed: Vec<&str> = match is_root {
-        true => chosen
-            .iter()
-            .copied()
-            .filter(|name| !run(suite, name))
-            .collect(),
-        false => Vec::new(),
-    };
-    let ignored = if is_root { 0 } else { chosen.len() };
-    if ignored > 0 {
+    let (mut failed, mut ignored) = (Vec::new(), 0);
+    if is_root {
+        for name in &chosen {
+            match run(suite, name) {
+                Outcome::Passed => {}
+                Outcome::Failed => failed.push(*name),
+                Outcome::Skipped => ignored += 1,
+            }
+        }
+    } else {
         println!("skipped: clusters need root");
+        ignored = chosen.len();
     }
     failed.iter().for_each(|name| println!("failed: {name}"));
     println!(
@@ -109,8 +118,14 @@ fn all<T>(suite: &Suite<T>, words: &[&str]) -> ExitCode {
     ExitCode::from(u8::from(!failed.is_empty()))
 }
 
+enum Outcome {
+    Passed,
+    Failed,
+    Skipped,
+}
+
 /// Runs one case in a new machine and removes what only the outside can.
-fn run<T>(suite: &Suite<T>, name: &str) -> bool {
+fn run<T>(suite: &Suite<T>, name: &str) -> Outcome {
     let base = format!("{}-{}", suite.name, std::process::id());
     let began = Instant::now();
     let mut child = Command::new(SELF)
@@ -129,19 +144,23 @@ fn run<T>(suite: &Suite<T>, name: &str) -> bool {
         }
         std::thread::sleep(Duration::from_millis(10));
     };
-    if !status.success() {
+    let (outcome, word) = match status.code() {
+        Some(0) => (Outcome::Passed, "ok"),
+        Some(code) if code == i32::from(SKIPPED) => (Outcome::Skipped, "ignored"),
+        _ => (Outcome::Failed, "FAILED"),
+    };
+    if matches!(outcome, Outcome::Failed) {
         show_logs(&directory(&base));
     }
     println!(
-        "test {name} ... {} ({:.1} s)",
-        if status.success() { "ok" } else { "FAILED" },
+        "test {name} ... {word} ({:.1} s)",
         began.elapsed().as_secs_f32()
     );
     let _ = fs::remove_dir_all(directory(&base));
     hierarchies()
         .iter()
         .for_each(|h| remove_cgroups(&h.root.join(&base)));
-    status.success()
+    outcome
 }
 
 fn show_logs(directory: &Path) {
@@ -236,7 +255,13 @@ fn build(name: &str, base: &str) -> ExitCode {
         .args(["machine-init", name, base])
         .status()
         .expect("start its init");
-    ExitCode::from(u8::from(!status.success()))
+    ended(status.code())
+}
+
+/// As somebody ended, who may have been killed.
+fn ended(code: Option<i32>) -> ExitCode {
+    code.and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// Moves this process into a new group of every hierarchy.
@@ -289,6 +314,7 @@ fn init(name: &str, base: &str) -> ExitCode {
         let status = Command::new(program).args(words).status();
         assert!(status.expect("iproute2 is installed").success(), "{line}");
     }
+    await_carrier("wan0");
     let case = Command::new(SELF)
         .args(["machine-case", name, base])
         .spawn()
@@ -297,13 +323,27 @@ fn init(name: &str, base: &str) -> ExitCode {
     loop {
         match waitpid(None, None) {
             Ok(WaitStatus::Exited(pid, code)) if pid.as_raw().unsigned_abs() == case => {
-                return ExitCode::from(u8::from(code != 0));
+                return ended(Some(code));
             }
             Ok(WaitStatus::Signaled(pid, ..)) if pid.as_raw().unsigned_abs() == case => {
                 return ExitCode::FAILURE;
             }
             _ => {}
         }
+    }
+}
+
+/// The kernel tells a link's carrier, on which its routes depend, a moment after it is there.
+fn await_carrier(link: &str) {
+    let state = format!("/sys/class/net/{link}/operstate");
+    let end = Instant::now() + Duration::from_secs(60);
+    while fs::read_to_string(&state)
+        .expect("read a link's state")
+        .trim()
+        != "up"
+    {
+        assert!(Instant::now() < end, "{link} has no carrier");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -27,6 +27,8 @@ use tokio::sync::mpsc as jobs;
 
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 32, 0, 1);
 pub const LIMIT: Duration = Duration::from_secs(30);
+/// Of connecting and of being answered: the kernel repeats what was lost after 1, 3 and 7 seconds.
+const STREAM_LIMIT: Duration = Duration::from_secs(10);
 
 /// Says so and gives `false` where namespaces cannot be made.
 pub fn privileged() -> bool {
@@ -379,9 +381,8 @@ impl Drop for Greeter {
 /// What a greeter says by TCP; `-` when nobody does.
 pub fn greeting(address: Ipv4Addr, port: u16) -> String {
     let ask = || {
-        let mut stream =
-            TcpStream::connect_timeout(&(address, port).into(), Duration::from_secs(1))?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let mut stream = TcpStream::connect_timeout(&(address, port).into(), STREAM_LIMIT)?;
+        stream.set_read_timeout(Some(STREAM_LIMIT))?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         std::io::Result::Ok(text)
@@ -399,6 +400,16 @@ pub fn greeting_over(socket: &UdpSocket, address: Ipv4Addr, port: u16) -> String
         std::io::Result::Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
     };
     ask().unwrap_or_else(|_| "-".to_owned())
+}
+
+/// The first answer that `probe` gets: a datagram may be lost or late where others work as well.
+pub fn answer(mut probe: impl FnMut() -> String) -> String {
+    let mut said = String::new();
+    until(false, || {
+        said = probe();
+        said == "-"
+    });
+    said
 }
 
 /// Waits until `probe` gives `wanted`.

@@ -11,11 +11,8 @@ const ROUNDS: usize = 10;
 
 pub fn api(cluster: &Cluster) {
     // Nodes that are gone: what is placed on them stays as it is, and costs nothing meanwhile.
-    let settings = cluster.write(
-        "tandem.toml",
-        "[master]\nnode_timeout = 3600\n[agent]\ncpus = 100.0\n",
-    );
-    cluster.up(&["--config", &settings]);
+    let settings = cluster.write("tandem.toml", "[agent]\ncpus = 100.0\n");
+    cluster.up_with_timeout(3600, &["--config", &settings]);
     cluster.here(3);
     for node in ["n1", "n2", "n3"] {
         let agent = cluster.members(&format!("{node}/agent"));

@@ -17,6 +17,7 @@ mod calls;
 mod cluster;
 mod memory;
 mod movement;
+#[allow(dead_code, reason = "the tests skip what the bench does not have")]
 #[path = "../../../../crates/local/tests/machine/room.rs"]
 mod room;
 mod scale;

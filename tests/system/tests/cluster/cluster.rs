@@ -104,10 +104,8 @@ impl Cluster {
 
     /// What a command printed; it must succeed.
     pub fn tandem(&self, arguments: &[&str]) -> String {
-        said(
-            &format!("tandem {arguments:?}"),
-            &self.try_tandem(arguments),
-        )
+        let what = format!("tandem {arguments:?}");
+        must(said(&what, &self.try_tandem(arguments)))
     }
 
     /// What a command complained of; it must fail.
@@ -118,9 +116,18 @@ impl Cluster {
         complaint
     }
 
+    /// Patiently: a node that others leave neither processor nor disk is silent for seconds.
     pub fn up(&self, arguments: &[&str]) {
+        self.up_with_timeout(15, arguments);
+    }
+
+    /// With so many seconds after which a silent node is lost.
+    pub fn up_with_timeout(&self, node_timeout: u32, arguments: &[&str]) {
         let began = Instant::now();
-        self.tandem(&[&["up", "--detach"], arguments].concat());
+        let words = [&["up", "--detach"], arguments].concat();
+        let mut up = self.command(&words);
+        up.env("TANDEM_MASTER_NODE_TIMEOUT", node_timeout.to_string());
+        must(said(&format!("tandem {words:?}"), &up.output().unwrap()));
         println!("up {arguments:?}: {:.2} s", began.elapsed().as_secs_f32());
     }
 
@@ -235,6 +242,26 @@ impl Cluster {
         found
     }
 
+    /// The daemon of a role's group, such as `n1/agent`, without the programs that it just runs and
+    /// the shims on their way to a group of their own.
+    pub fn daemon(&self, group: &str) -> Process {
+        let role = format!(" {} ", group.rsplit('/').next().unwrap());
+        wait_for(&format!("one {group} to run"), || {
+            let all = self.members(group);
+            // A child looks like its parent until it has become what it is to be.
+            let is_child = |process: &Process| {
+                let parent = process.parent();
+                all.iter().any(|other| Some(other.pid) == parent)
+            };
+            let mut daemons = all.clone();
+            daemons.retain(|process| process.command().contains(&role) && !is_child(process));
+            match daemons.as_slice() {
+                [daemon] => Ok(daemon.clone()),
+                _ => Err(format!("{all:?}")),
+            }
+        })
+    }
+
     pub fn processes_of(&self, instances: &[Instance]) -> Vec<Process> {
         let groups = instances.iter().map(|i| format!("{}/{}", i.node, i.id));
         groups.flat_map(|group| self.members(&group)).collect()
@@ -252,16 +279,8 @@ impl Cluster {
 
     /// The process that keeps master, registry and nodes running.
     pub fn supervisor(&self) -> Process {
-        let master = self.members("master");
-        let stat = fs::read_to_string(format!("/proc/{}/stat", master[0].pid)).unwrap();
-        let parent = stat
-            .rsplit(')')
-            .next()
-            .unwrap()
-            .split_whitespace()
-            .nth(1)
-            .unwrap();
-        Process::of(parent.parse().unwrap()).unwrap()
+        let master = self.daemon("master");
+        Process::of(master.parent().unwrap()).unwrap()
     }
 
     /// What a line printed in a container with a shell, if it succeeded.
@@ -316,6 +335,13 @@ impl Process {
             pid,
             started: words.get(19)?.to_string(),
         })
+    }
+
+    /// Nothing when it has just ended.
+    fn parent(&self) -> Option<i32> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let mut words = stat.rsplit(')').next()?.split_whitespace();
+        words.nth(1)?.parse().ok()
     }
 
     pub fn lives(&self) -> bool {
@@ -438,21 +464,26 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
 
 /// What a shell line printed; it must succeed.
 pub fn sh(line: &str) -> String {
-    said(
-        line,
-        &Command::new("/bin/sh").args(["-c", line]).output().unwrap(),
-    )
+    must(try_sh(line))
 }
 
-fn said(what: &str, output: &Output) -> String {
+/// What a shell line printed, if it succeeded.
+pub fn try_sh(line: &str) -> Result<String, String> {
+    let output = Command::new("/bin/sh").args(["-c", line]).output().unwrap();
+    said(line, &output)
+}
+
+fn must(outcome: Result<String, String>) -> String {
+    outcome.unwrap_or_else(|complaint| panic!("{complaint}"))
+}
+
+fn said(what: &str, output: &Output) -> Result<String, String> {
     let text = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{what}: {}\n{text}{complaint}",
-        output.status
-    );
-    text.trim().to_owned()
+    match output.status.success() {
+        true => Ok(text.trim().to_owned()),
+        false => Err(format!("{what}: {}\n{text}{complaint}", output.status)),
+    }
 }
 
 /// Adds an entry through a to-do application and what is behind it; whether it was acknowledged.

@@ -336,7 +336,7 @@ fn answers(cluster: &Cluster, instance: &Instance) {
 
 /// (D) The machine that died stays away, as long as its keeper is stopped.
 pub fn a_dead_node_is_replaced_and_comes_back(cluster: &Cluster) {
-    cluster.up(&[]);
+    cluster.up_with_timeout(5, &[]);
     cluster.push_images();
     let at = |operator: &str| json!({ "constraints": [["hostname", operator, "10.0.15.12"]] });
     cluster.put(

@@ -1,7 +1,7 @@
 //! (C) Beside Docker: a real dockerd works in the machine, before, during and after the cluster.
 //! Its FORWARD policy drops what it does not know, and its containers need forwarding.
 
-use crate::cluster::{Cluster, Instance, ask, image, line, sh, wait_for, wait_until, with};
+use crate::cluster::{Cluster, Instance, ask, image, line, sh, try_sh, wait_for, wait_until, with};
 use serde_json::json;
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -104,19 +104,21 @@ fn everybody_reaches_everybody(cluster: &Cluster, docker: &Docker, apps: &[Insta
         let answer = ask(published, "GET", "/", None).map_err(|error| error.to_string())?;
         (answer.1.trim() == front_s).then_some(()).ok_or(answer.1)
     });
-    let seen = sh(&format!(
-        "ip netns exec outside curl -sSf -m 5 http://{published}/"
-    ));
-    assert_eq!(seen, front_s, "from outside");
-    assert_eq!(docker.fetch(published), front_s, "from Docker's container");
+    wait_for("the published port from outside", || {
+        let fetch = format!("ip netns exec outside curl -sSf -m 5 http://{published}/");
+        let seen = try_sh(&fetch)?;
+        (seen == front_s).then_some(()).ok_or(seen)
+    });
+    wait_for("the published port from Docker's container", || {
+        let seen = docker.fetch(published)?;
+        (seen == front_s).then_some(()).ok_or(seen)
+    });
     // The overlay itself is to be seen from the machine.
-    assert_eq!(
-        ask(&format!("{back_s}:80"), "GET", "/", None)
-            .unwrap()
-            .1
-            .trim(),
-        back_s
-    );
+    wait_for("an overlay address on the machine", || {
+        let answer = ask(&format!("{back_s}:80"), "GET", "/", None);
+        let (_, body) = answer.map_err(|error| error.to_string())?;
+        (body.trim() == back_s).then_some(()).ok_or(body)
+    });
 }
 
 fn forwarding() -> String {
@@ -225,13 +227,16 @@ impl Docker {
                 .unwrap();
             output.stdout.starts_with(b"from Docker")
         });
-        assert_eq!(self.fetch(OUTSIDE), "from outside");
+        wait_for("the outside from Docker's container", || {
+            let seen = self.fetch(OUTSIDE)?;
+            (seen == "from outside").then_some(()).ok_or(seen)
+        });
     }
 
     /// What its container gets.
-    fn fetch(&self, address: &str) -> String {
+    fn fetch(&self, address: &str) -> Result<String, String> {
         let pid = self.call(&["inspect", "--format={{.State.Pid}}", "page"]);
-        sh(&format!(
+        try_sh(&format!(
             "nsenter -t {pid} -n curl -sSf -m 5 http://{address}/"
         ))
     }

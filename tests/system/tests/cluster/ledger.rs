@@ -24,6 +24,8 @@ const CLIENTS: usize = 4;
 /// Debian's psql itself; the one in the search path is a slow wrapper.
 const PSQL: &str = "/usr/lib/postgresql/15/bin/psql";
 const AMCHECK: &str = "/usr/lib/postgresql/15/bin/pg_amcheck";
+/// How that ends when it could not look, as without a connection; what is unsound is another end.
+const UNCHECKED: i32 = 1;
 const PORT: u16 = 5432;
 /// Much shorter than an attempt that the kernel repeats, and than a session of psql takes to start.
 const KNOCK: Duration = Duration::from_millis(250);
@@ -74,9 +76,9 @@ impl Ledger {
         }
         query(
             &database,
-            "create table ledger (client int, n bigint); \
-             create index ledger_by_client on ledger (client, n); \
-             create extension amcheck",
+            "create table if not exists ledger (client int, n bigint); \
+             create index if not exists ledger_by_client on ledger (client, n); \
+             create extension if not exists amcheck",
         );
         let over = Arc::new(AtomicBool::new(false));
         let clients = (1..=CLIENTS).map(|number| {
@@ -334,9 +336,10 @@ fn psql(database: &Database, own_name: &str) -> Command {
     psql
 }
 
-/// What one statement printed; it must succeed.
+/// What a statement printed, which may be tried more than once: a name or a connection may take
+/// longer than anybody waits for it.
 fn query(database: &Database, statement: &str) -> String {
-    try_query(database, statement).unwrap_or_else(|complaint| panic!("{statement}: {complaint}"))
+    wait_for(statement, || try_query(database, statement))
 }
 
 fn try_query(database: &Database, statement: &str) -> Result<String, String> {
@@ -352,18 +355,21 @@ fn try_query(database: &Database, statement: &str) -> Result<String, String> {
 
 /// Every tuple, and every index against its heap.
 fn check_structure(database: &Database) {
-    let check = Command::new(AMCHECK)
-        .args([
-            "--heapallindexed",
-            "--parent-check",
-            "--username",
-            database.user,
-        ])
-        .args(["--host", &database.name, database.user])
-        .env("PGPASSWORD", &database.password)
-        .output()
-        .expect("postgresql-15 is installed");
-    let found = String::from_utf8_lossy(&check.stdout);
-    let complaint = String::from_utf8_lossy(&check.stderr);
-    assert!(check.status.success(), "amcheck: {found}{complaint}");
+    let (status, said) = wait_for("amcheck", || {
+        let check = Command::new(AMCHECK)
+            .args(["--heapallindexed", "--parent-check"])
+            .args(["--username", database.user])
+            .args(["--host", &database.name, database.user])
+            .env("PGPASSWORD", &database.password)
+            .output()
+            .expect("postgresql-15 is installed");
+        let found = String::from_utf8_lossy(&check.stdout);
+        let complaint = String::from_utf8_lossy(&check.stderr);
+        let said = format!("{found}{complaint}");
+        match check.status.code() {
+            Some(UNCHECKED) => Err(said),
+            _ => Ok((check.status, said)),
+        }
+    });
+    assert!(status.success(), "amcheck: {status}: {said}");
 }

@@ -54,6 +54,8 @@ pub fn a_database_moves_with_its_data(cluster: &Cluster) {
     // Anywhere, so that a move is not against its constraints.
     let mut anywhere = definition("db.json");
     anywhere.as_object_mut().unwrap().remove("constraints");
+    // On a crowded disk the database may take longer than usual to end by its signal.
+    anywhere["taskKillGracePeriodSeconds"] = 30.into();
     post(&anywhere);
     post(&definition("app.json"));
     cluster.running("/mongo", 1);

@@ -1,6 +1,7 @@
 //! (I) `marathon`, the client library that Python programs of those days use.
 
 use crate::cluster::{Cluster, sh};
+use crate::room::skip;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -51,8 +52,7 @@ pub fn prepare() {
 
 pub fn marathon_s_python_client_works(cluster: &Cluster) {
     if !is_there() {
-        println!("skipped: pip could not fetch {PACKAGE}");
-        return;
+        skip(&format!("pip could not fetch {PACKAGE}"));
     }
     cluster.up(&["--nodes", "2"]);
     let script = cluster.write("client.py", SCRIPT);

@@ -158,20 +158,24 @@ pub fn a_move_to_a_node_without_room_is_refused_with_the_figures(cluster: &Clust
         let noise = format!("dd if=/dev/urandom of=/data/noise bs=1M count={mib} 2>&1 && sync");
         cluster.within(instance, &noise).unwrap();
     }
-    let refusal = wait_for("a refusal", || {
+    wait_for("a refusal", || {
         let asked = cluster.try_tandem(&["move", "/db", full, "--dry-run"]);
-        let said = String::from_utf8_lossy(&asked.stderr).into_owned();
-        match asked.status.success() {
-            true => Err(cluster.tandem(&["volumes"])),
-            false => Ok(said),
-        }
+        let volumes = || cluster.tandem(&["volumes"]);
+        (!asked.status.success()).then_some(()).ok_or_else(volumes)
     });
-    let refused = format!("volume pg cannot move to {full}: ");
-    assert!(refusal.contains(&refused), "{refusal}");
     // Measured every few seconds, perhaps while it was still being filled.
-    assert!(refusal.contains(" MiB free, 1"), "{refusal}");
-    assert!(refusal.contains(" MiB needed"), "{refusal}");
-    assert_eq!(cluster.refused(&["move", "/db", full]), refusal);
+    wait_for("what is needed, twice in the same words", || {
+        let asked = ["move", "/db", full];
+        let tried = cluster.refused(&[&asked[..], &["--dry-run"]].concat());
+        let refusal = cluster.refused(&asked);
+        let refused = format!("volume pg cannot move to {full}: ");
+        let told = [&refused, " MiB free, 1", " MiB needed"]
+            .iter()
+            .all(|words| refusal.contains(words));
+        (told && tried == refusal)
+            .then_some(())
+            .ok_or(tried + &refusal)
+    });
     assert_eq!(cluster.running("/db", 1)[0].id, db.id);
     cluster.down();
 }

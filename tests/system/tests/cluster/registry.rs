@@ -14,7 +14,7 @@ const LOOPBACK: &str = "127.0.0.1:5000";
 pub fn skopeo_and_buildah_push_and_pull_and_trouble_is_told(cluster: &Cluster) {
     cluster.up(&["--nodes", "2"]);
     cluster.push_images();
-    let daemons = || ["master", "n1/agent", "n2/agent"].map(|group| cluster.members(group));
+    let daemons = || ["master", "n1/agent", "n2/agent"].map(|group| cluster.daemon(group));
     let before = daemons();
     let buildah = Buildah::new(cluster);
     pushed_and_pulled(cluster, &buildah);

@@ -47,6 +47,16 @@ impl Watch {
         self.now()
     }
 
+    /// The phase that it is in now.
+    pub fn looks(&mut self) -> &str {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.look() {
+            assert!(Instant::now() < deadline, "nobody tells of moves");
+            std::thread::sleep(PAUSE);
+        }
+        self.now()
+    }
+
     /// Until there is no such move any more; why it was abandoned, if it was.
     pub fn ends(&mut self) -> Option<&str> {
         self.look_until(|_| false);
@@ -87,16 +97,17 @@ impl Watch {
         }
     }
 
-    fn look(&mut self) {
+    /// Whether somebody answered.
+    fn look(&mut self) -> bool {
         // A master that was killed answers again when it is back.
         let Ok((200, body)) = ask(API, "GET", "/tandem/v1/moves", None) else {
-            return;
+            return false;
         };
         let moves = json_of(&body);
         let ours = |movement: &&Value| movement["app"] == self.app.as_str();
         let Some(movement) = moves.as_array().into_iter().flatten().find(ours) else {
             self.over = Some(Instant::now());
-            return;
+            return true;
         };
         if let Some(reason) = movement["reason"].as_str() {
             self.reason = Some(reason.to_owned());
@@ -105,6 +116,7 @@ impl Watch {
         if self.phases.last().is_none_or(|(now, _)| now != phase) {
             self.phases.push((phase.to_owned(), Instant::now()));
         }
+        true
     }
 }
 

@@ -48,6 +48,7 @@ pub fn definitions_run_as_their_authors_wrote_them(cluster: &Cluster) {
 fn myapp(cluster: &Cluster) {
     post("myapp/start_myapp.json");
     for count in [1, 3] {
+        cluster.settled();
         cluster.put("/myapp", &json!({ "instances": count }));
         let instances = cluster.running("/myapp", count);
         for instance in &instances {
