@@ -296,7 +296,10 @@ pub fn everything_may_die_and_down_leaves_nothing(cluster: &Cluster) {
 
 /// Adds the last of `rows` to a database.
 fn write_row(cluster: &Cluster, app: &str, rows: &[String]) {
-    let add = format!("redis-cli -e -p 27017 rpush rows '{}'", rows[rows.len() - 1]);
+    let add = format!(
+        "redis-cli -e -p 27017 rpush rows '{}'",
+        rows[rows.len() - 1]
+    );
     wait_for("the database to take a row", || {
         let length = cluster.within(&cluster.running(app, 1)[0], &add)?;
         (length == rows.len().to_string())

@@ -65,7 +65,8 @@ struct Silence {
 }
 
 impl Ledger {
-    /// Makes the table and sets the clients to work. Their records are the case's.
+    /// Makes the table, where an earlier ledger did not, and sets the clients to work. Their records
+    /// are the case's.
     pub fn start(cluster: &Cluster, database: Database) -> Self {
         wait_for("the database", || try_query(&database, "select 1"));
         for setting in ["synchronous_commit", "fsync", "data_checksums"] {
@@ -74,9 +75,9 @@ impl Ledger {
         }
         query(
             &database,
-            "create table ledger (client int, n bigint); \
-             create index ledger_by_client on ledger (client, n); \
-             create extension amcheck",
+            "create table if not exists ledger (client int, n bigint); \
+             create index if not exists ledger_by_client on ledger (client, n); \
+             create extension if not exists amcheck",
         );
         let over = Arc::new(AtomicBool::new(false));
         let clients = (1..=CLIENTS).map(|number| {
@@ -335,7 +336,7 @@ fn psql(database: &Database, own_name: &str) -> Command {
 }
 
 /// What one statement printed; it must succeed.
-fn query(database: &Database, statement: &str) -> String {
+pub fn query(database: &Database, statement: &str) -> String {
     try_query(database, statement).unwrap_or_else(|complaint| panic!("{statement}: {complaint}"))
 }
 
