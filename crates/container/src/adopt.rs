@@ -55,11 +55,11 @@ pub async fn adopt(dir: &Dir) -> Result<Found, Error> {
         .filter(Identity::alive)
         .and_then(|init| Some((init.clone(), init.open()?)))
     else {
-        return ended(dir).await;
+        return ended(dir, &spec.shim_cgroup).await;
     };
     let mut shim = Shim::recorded(dir);
     if shim.is_gone() {
-        shim = take_over(dir, None)?;
+        shim = take_over(dir, &spec.shim_cgroup, None)?;
     }
     Ok(Found::Running(Instance::new(
         dir.clone(),
@@ -72,10 +72,10 @@ pub async fn adopt(dir: &Dir) -> Result<Found, Error> {
 }
 
 /// Init is dead: its shim records the end, or else another finds out what can be known.
-async fn ended(dir: &Dir) -> Result<Found, Error> {
+async fn ended(dir: &Dir, shim_cgroup: &str) -> Result<Found, Error> {
     Shim::recorded(dir).ended().await;
     if exit::read(dir)?.is_none() {
-        take_over(dir, None)?.ended().await;
+        take_over(dir, shim_cgroup, None)?.ended().await;
     }
     let exit = match exit::read(dir)? {
         Some(exit) => exit,

@@ -99,15 +99,22 @@ impl Cgroup {
             .map(|mount| mount.join(&self.path))
     }
 
-    /// Moves the calling process into this group, which is made where it is missing.
+    /// Moves the calling process into this group, which is made where it is missing. Nothing is
+    /// written where it is already: the kernel waits for all its processors at every move.
     pub fn join(&self) -> Result<(), Error> {
+        let path = Path::new("/proc/self/cgroup");
+        let own = fs::read_to_string(path).map_err(Error::file("read", path))?;
+        let joined = |controllers: &str| is_member(&own, controllers, &self.path);
         for (controllers, mount) in &self.hierarchies.v1 {
             // A new cpuset has no cores until somebody fills it, and takes no process: left alone.
-            if !controllers.iter().any(|name| name == "cpuset") {
+            let cpuset = controllers.iter().any(|name| name == "cpuset");
+            if !cpuset && !controllers.iter().any(|name| joined(name)) {
                 enter(&mount.join(&self.path), "0")?;
             }
         }
-        self.v2().map_or(Ok(()), |dir| enter(&dir, "0"))
+        self.v2()
+            .filter(|_| !joined(""))
+            .map_or(Ok(()), |dir| enter(&dir, "0"))
     }
 
     /// On a hybrid machine, where a process writes `0` to enter the version 2 group by itself:
@@ -308,6 +315,19 @@ impl Cgroup {
     }
 }
 
+/// Whether `/proc/PID/cgroup` says so of the hierarchy with this controller; without one, of
+/// version 2.
+fn is_member(table: &str, controller: &str, group: &str) -> bool {
+    table.lines().any(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let has = |names: &str| names.split(',').any(|name| name == controller);
+        fields.next().is_some_and(has)
+            && fields
+                .next()
+                .is_some_and(|path| path.trim_start_matches('/') == group)
+    })
+}
+
 fn enter(dir: &Path, pid: &str) -> Result<(), Error> {
     fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
     set(&dir.join("cgroup.procs"), pid)
@@ -361,5 +381,21 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
     match fs::remove_dir(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_member;
+
+    #[test]
+    fn membership_is_by_hierarchy() {
+        let table =
+            "8:pids:/\n4:cpu,cpuacct:/tandem/n1/shims\n1:name=systemd:/\n0::/tandem/n1/shims\n";
+        assert!(is_member(table, "cpuacct", "tandem/n1/shims"));
+        assert!(is_member(table, "", "tandem/n1/shims"));
+        assert!(!is_member(table, "pids", "tandem/n1/shims"));
+        assert!(!is_member(table, "cpu", "tandem/n1"));
+        assert!(!is_member(table, "memory", "tandem/n1/shims"));
     }
 }

@@ -1,5 +1,5 @@
 //! The words between agent and shim: JSON messages and descriptors over a socket pair that keeps
-//! message boundaries. It is the shim's standard input when it starts. The end of the channel is
+//! message boundaries. The end of the channel is
 //! a message too: it means that the other side is gone.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -79,29 +79,28 @@ pub fn send<M: Serialize>(to: impl AsFd, message: &M, fds: &[BorrowedFd<'_>]) ->
 
 /// `None`: the other side closed.
 pub fn receive<M: DeserializeOwned>(from: impl AsFd) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
-    let mut bytes = vec![0; MESSAGE_BYTES_MAX];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = rustix::io::retry_on_intr(|| {
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        recvmsg(&from, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
-    });
-    let length = match got {
-        Ok(got) => got.bytes,
-        // The other side died with something of ours unread: gone all the same.
-        Err(rustix::io::Errno::CONNRESET) => 0,
+    let peek = RecvFlags::PEEK | RecvFlags::TRUNC;
+    let waiting = rustix::io::retry_on_intr(|| recv(&from, &mut [0; 0][..], peek));
+    // As large as the message: what a shim's heap was once, it stays.
+    let mut bytes = match waiting {
+        Ok((_, length)) if length > 0 => vec![0; length],
+        // The other side died, maybe with something of ours unread.
+        Ok(_) | Err(rustix::io::Errno::CONNRESET) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    if length == 0 {
-        return Ok(None);
-    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    rustix::io::retry_on_intr(|| {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        recvmsg(&from, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
     let mut fds = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
             fds.extend(rights);
         }
     }
-    Ok(Some((serde_json::from_slice(&bytes[..length])?, fds)))
+    Ok(Some((serde_json::from_slice(&bytes)?, fds)))
 }
 
 /// The agent's end.

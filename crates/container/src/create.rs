@@ -1,20 +1,19 @@
-//! The beginning of an instance, on the agent's side: lay out its directory, start a shim, and
-//! let it build the container. Between [`create`] and [`Created::start`] the init process exists
+//! The beginning of an instance, on the agent's side: lay out its directory, have a shim
+//! forked, and let it build the container. Between [`create`] and [`Created::start`] the init process exists
 //! and waits: the moment to persist its pid.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::process::Stdio;
 
 use rustix::fs::{CWD, FileType, Gid, Mode, Uid};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::channel::{self, Channel, Reply, Request};
+use crate::channel::{Channel, Reply, Request};
+use crate::forkserver::launch;
 use crate::instance::{Instance, Keepers, Shim};
 use crate::process::Identity;
-use crate::shim::{SHIM, SHIM_EXEC};
+use crate::shim::Role;
 use crate::{Dir, Error, Root, Spec, bundle, exit, workdir};
 
 /// A container that waits for its start. Dropped without one, it is killed and removed by its
@@ -30,7 +29,7 @@ pub async fn create(dir: &Dir, spec: &Spec) -> Result<Created, Error> {
     let (at, wanted) = (dir.clone(), spec.clone());
     let prepared = tokio::task::spawn_blocking(move || prepare(&at, &wanted));
     let keepers = joined(prepared).await?;
-    let (channel, shim) = launch(dir, SHIM)?;
+    let (channel, shim) = launch(dir, Role::Instance, &spec.shim_cgroup)?;
     let broken = |source| Error::Channel {
         id: dir.id().to_owned(),
         source,
@@ -103,49 +102,13 @@ fn make_fifo(path: &Path, spec: &Spec) -> io::Result<()> {
     Ok(())
 }
 
-/// Starts this very binary as a shim. Its standard input is the channel: the only kind of
-/// descriptor that reaches a child without others of ours.
-pub(crate) fn launch(dir: &Dir, role: &str) -> Result<(Channel, Shim), Error> {
-    let spawn = |source| Error::Spawn { source };
-    let (ours, theirs) = channel::pair().map_err(spawn)?;
-    let log = dir.shim_log();
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(&log)
-        .map_err(Error::file("open", &log))?;
-    let child = tokio::process::Command::new("/proc/self/exe")
-        .arg0(if role == SHIM_EXEC {
-            "tandem-exec"
-        } else {
-            "tandem-shim"
-        })
-        .arg(role)
-        .arg(dir.path())
-        // The runtime cannot bear an environment that is not UTF-8.
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::from(theirs))
-        .stdout(Stdio::null())
-        .stderr(Stdio::from(log))
-        .spawn()
-        .map_err(spawn)?;
-    let pid = child
-        .id()
-        .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-    let pid = pid.ok_or_else(|| spawn(io::Error::other("the shim has no pid")))?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| spawn(errno.into()))?;
-    // Dropping the child leaves reaping to the runtime, whenever it ends.
-    drop(child);
-    Ok((
-        Channel::new(ours).map_err(spawn)?,
-        Shim::new(pidfd).map_err(spawn)?,
-    ))
-}
-
 /// Starts a shim that takes over a container whose shim is dead.
-pub(crate) fn take_over(dir: &Dir, witness: Option<BorrowedFd<'_>>) -> Result<Shim, Error> {
-    let (channel, shim) = launch(dir, SHIM)?;
+pub(crate) fn take_over(
+    dir: &Dir,
+    cgroup: &str,
+    witness: Option<BorrowedFd<'_>>,
+) -> Result<Shim, Error> {
+    let (channel, shim) = launch(dir, Role::Instance, cgroup)?;
     let fds: Vec<_> = witness.into_iter().collect();
     channel
         .send(&Request::Adopt, &fds)

@@ -13,8 +13,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 
 use crate::channel::{Channel, Reply, Request};
-use crate::create::launch;
-use crate::shim::SHIM_EXEC;
+use crate::forkserver::launch;
+use crate::shim::Role;
 use crate::{Error, How, Instance, User, sys};
 
 /// What is kept of each stream by [`Instance::run`].
@@ -77,7 +77,7 @@ impl Instance {
                 code: None,
             });
         }
-        let (channel, _shim) = launch(self.dir(), SHIM_EXEC)?;
+        let (channel, _shim) = launch(self.dir(), Role::Exec, self.shim_cgroup())?;
         let request = Request::Exec(spec.clone());
         let pipes = if spec.terminal {
             channel.send(&request, &[]).map_err(broken)?;

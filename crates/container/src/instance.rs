@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::process::{WaitId, WaitIdOptions};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Mutex;
 
@@ -36,6 +35,7 @@ pub struct Instance {
 struct Inner {
     dir: Dir,
     cgroup: String,
+    shim_cgroup: String,
     init: Identity,
     /// Opened while init lived: the second witness of its end.
     pidfd: AsyncFd<OwnedFd>,
@@ -53,11 +53,11 @@ impl Instance {
         shim: Shim,
     ) -> Result<Self, Error> {
         let pidfd = sys::watched(pidfd).map_err(|source| Error::Spawn { source })?;
-        let cgroup = spec.cgroup.clone();
         let shim = Mutex::new(shim);
         let inner = Inner {
             dir,
-            cgroup,
+            cgroup: spec.cgroup.clone(),
+            shim_cgroup: spec.shim_cgroup.clone(),
             init,
             pidfd,
             _keepers: keepers,
@@ -75,6 +75,10 @@ impl Instance {
     /// The container's init, as this process sees it.
     pub fn pid(&self) -> i32 {
         self.inner.init.pid
+    }
+
+    pub(crate) fn shim_cgroup(&self) -> &str {
+        &self.inner.shim_cgroup
     }
 
     /// The end. When the shim is killed meanwhile, another takes over. Cancelling is harmless.
@@ -101,7 +105,8 @@ impl Instance {
                 instance.id = inner.dir.id(),
                 "Started another shim, the last one died"
             );
-            *shim = take_over(&inner.dir, Some(inner.pidfd.get_ref().as_fd()))?;
+            let witness = Some(inner.pidfd.get_ref().as_fd());
+            *shim = take_over(&inner.dir, &inner.shim_cgroup, witness)?;
         }
     }
 
@@ -259,8 +264,5 @@ impl Shim {
         if let Ok(mut ready) = pidfd.readable().await {
             ready.retain_ready();
         }
-        // Ours to reap, unless the runtime was faster or it is a former agent's.
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let _ = rustix::process::waitid(WaitId::PidFd(pidfd.get_ref().as_fd()), options);
     }
 }

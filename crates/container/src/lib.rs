@@ -9,14 +9,14 @@
 //!    │ ◀── shim ends ─── ├─ `exit`, cgroup gone ◀─┘ ends
 //! ```
 //!
-//! The shim is this very binary, executed again: a program that uses this crate calls
+//! Shims are forked by this very binary, executed once more: a program that uses this crate calls
 //! [`reexec`] first thing in `main`, before it starts a thread. Neither the agent's death nor
 //! the shim's touches the container: [`adopt`] finds it again by its directory.
 //!
 //! This crate knows no images, networks or volumes: the caller mounts the root filesystem,
 //! makes the network namespace, and names both in the [`Spec`]. Ids must be unique for ever.
 //!
-//! Read next: `create.rs` (the beginning), `shim/run.rs` (the middle), `instance.rs` (the end).
+//! Read next: `create.rs` (the beginning), `forkserver.rs` (where shims come from), `shim/run.rs` (the middle), `instance.rs` (the end).
 
 mod adopt;
 mod bundle;
@@ -29,6 +29,7 @@ mod error;
 mod exec;
 mod executor;
 mod exit;
+mod forkserver;
 mod host_root;
 mod instance;
 pub mod log;

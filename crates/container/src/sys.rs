@@ -119,6 +119,26 @@ pub fn ignore_endings() {
     }
 }
 
+/// Lets ended children vanish by themselves, or wait to be asked for.
+pub fn reap_children(unseen: bool) {
+    let action = if unseen {
+        SigHandler::SigIgn
+    } else {
+        SigHandler::SigDfl
+    };
+    // SAFETY: neither action installs a handler.
+    let _ = unsafe { nix::sys::signal::signal(Signal::SIGCHLD, action) };
+}
+
+/// A copy of this process, which must have one thread: its pid here, `None` in itself.
+pub fn fork() -> io::Result<Option<i32>> {
+    // SAFETY: with a single thread nothing is held by another, and the copy may do anything.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => Ok(Some(child.as_raw())),
+        nix::unistd::ForkResult::Child => Ok(None),
+    }
+}
+
 /// Joins the mount namespace behind `fd`; only for a single-threaded process.
 pub fn join_mounts(fd: BorrowedFd<'_>) -> io::Result<()> {
     nix::sched::setns(fd, nix::sched::CloneFlags::CLONE_NEWNS).map_err(io::Error::from)

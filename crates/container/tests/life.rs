@@ -217,6 +217,13 @@ fn alive(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
+fn parent(pid: i32) -> i32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    line.and_then(|pid| pid.trim().parse().ok())
+        .expect("a parent")
+}
+
 async fn play_agent(dir: &Path) {
     let dir = Dir::new(dir);
     let spec = fs::read(dir.path().with_extension("spec")).expect("a spec");

@@ -1,4 +1,4 @@
-//! The shim's side: what this binary does when it is executed as `shim` or `shim-exec`.
+//! The shim's side: what a child of the fork server does.
 //!
 //! One thread and no runtime: libcontainer clones without executing, and every lock held by
 //! another thread would stay locked in the clone for ever.
@@ -7,90 +7,83 @@ mod exec;
 mod pump;
 mod run;
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::channel::{self, Reply, Request};
 use crate::error::chain;
-use crate::{Dir, Error};
-
-pub(crate) const SHIM: &str = "shim";
-pub(crate) const SHIM_EXEC: &str = "shim-exec";
+use crate::{Dir, Error, forkserver};
 
 /// Failed children are on their way out already.
 const REAP_PATIENCE: Duration = Duration::from_secs(2);
 
-/// To be called first in `main`, before any thread exists. Runs the shim if this process was
-/// started as one, and returns its exit code; `None` for any other command line.
+/// What a shim is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// To lead an instance.
+    Instance,
+    /// To run one more command in it.
+    Exec,
+}
+
+/// To be called first in `main`, before any thread exists. Serves shims if this process was
+/// started for that, and returns its exit code; `None` for any other command line.
 pub fn reexec() -> Option<ExitCode> {
-    let args: Vec<OsString> = std::env::args_os().take(3).collect();
-    let [_, role, dir] = args.as_slice() else {
+    if std::env::args_os().nth(1)? != forkserver::ROLE {
         return None;
+    }
+    // Without the agent at the other end there is nobody to tell.
+    Some(forkserver::serve().unwrap_or(ExitCode::FAILURE))
+}
+
+/// A shim's whole life. Its standard error is the instance's `shim.log`.
+pub fn run(role: Role, dir: Dir, channel: OwnedFd) -> ExitCode {
+    // A session of its own, so that nothing sent to another's reaches it.
+    let _ = rustix::process::setsid();
+    // What we have the container inherits, and the agent may be guarded.
+    oom_score(0);
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let done = match role {
+        Role::Instance => lead(&dir, channel),
+        Role::Exec => exec_one(&dir, &channel),
     };
-    let run: fn(Dir) -> Result<(), Error> = match role.to_str()? {
-        SHIM => shim,
-        SHIM_EXEC => shim_exec,
-        _ => return None,
-    };
-    let dir = Dir::new(dir);
-    Some(match run(dir) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Standard error is the instance's shim.log.
             eprintln!("shim: {}", chain(&error));
             ExitCode::FAILURE
         }
-    })
+    }
 }
 
-fn shim(dir: Dir) -> Result<(), Error> {
-    let channel = take_channel(&dir)?;
-    // A session of its own, so that nothing sent to the agent's reaches it.
-    let _ = rustix::process::setsid();
-    let _lock = lock(&dir)?;
+fn lead(dir: &Dir, channel: OwnedFd) -> Result<(), Error> {
+    let _lock = lock(dir)?;
     let own = i32::try_from(std::process::id()).expect("pids are 22 bits wide");
     let identity = crate::process::Identity::of(own);
     identity
         .map_err(Error::file("identify ourselves for", &dir.shim()))?
         .save(&dir.shim())?;
-    match receive(&dir, &channel)? {
-        Some((Request::Create, _)) => run::create(&dir, channel),
-        Some((Request::Adopt, witness)) => run::adopt(&dir, witness.into_iter().next()),
+    match receive(dir, &channel)? {
+        Some((Request::Create, _)) => run::create(dir, channel),
+        Some((Request::Adopt, witness)) => run::adopt(dir, witness.into_iter().next()),
         _ => Ok(()),
     }
 }
 
-fn shim_exec(dir: Dir) -> Result<(), Error> {
-    let channel = take_channel(&dir)?;
-    let _ = rustix::process::setsid();
-    match receive(&dir, &channel)? {
+fn exec_one(dir: &Dir, channel: &OwnedFd) -> Result<(), Error> {
+    match receive(dir, channel)? {
         Some((Request::Exec(request), fds)) => {
-            let done = exec::run(&dir, &channel, &request, fds);
+            let done = exec::run(dir, channel, &request, fds);
             reap();
             done
         }
         _ => Ok(()),
     }
-}
-
-/// The channel comes as standard input, which the container must not inherit.
-fn take_channel(dir: &Dir) -> Result<OwnedFd, Error> {
-    let take = || -> std::io::Result<OwnedFd> {
-        let channel = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-        Ok(channel)
-    };
-    // What we have the container inherits, and the agent may be guarded.
-    oom_score(0);
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    take().map_err(|source| Error::Channel {
-        id: dir.id().to_owned(),
-        source,
-    })
 }
 
 /// Waits for what a failed attempt of the runtime left. A dead member of the container's pid

@@ -7,7 +7,7 @@ pub async fn the_end_is_known_when_shim_and_container_die_together(world: World)
         .run(
             "a",
             nothing,
-            "echo last words; sleep 0.2; echo really; exit 9",
+            "echo last words; sleep 3; echo really; exit 9",
         )
         .await;
     kill_9(shim_pid(instance.dir()));
@@ -17,6 +17,29 @@ pub async fn the_end_is_known_when_shim_and_container_die_together(world: World)
     let exit = within(instance.wait()).await.expect("exit");
     assert_eq!(exit.how, How::Code(9));
     assert_eq!(text(instance.dir()), "last words\nreally\n");
+}
+
+pub async fn a_killed_fork_server_takes_nothing_along(world: World) {
+    let first = world
+        .run(
+            "a",
+            nothing,
+            "until [ -e /go ]; do sleep 0.01; done; exit 4",
+        )
+        .await;
+    let server = parent(shim_pid(first.dir()));
+    assert_eq!(
+        parent(server),
+        i32::try_from(std::process::id()).expect("a pid")
+    );
+    kill_9(server);
+    until("the server's end", || !alive(server)).await;
+    assert!(alive(first.pid()) && alive(shim_pid(first.dir())));
+    let (exit, said) = world.result("b", nothing, "echo second; exit 5").await;
+    assert_eq!((exit.how, said.as_str()), (How::Code(5), "second\n"));
+    fs::write(world.root().join("go"), "").expect("write");
+    let exit = within(first.wait()).await.expect("exit");
+    assert_eq!(exit.how, How::Code(4));
 }
 
 fn agent(world: &World, dir: &Dir, spec: &Spec) -> std::process::Child {

@@ -73,7 +73,7 @@ async fn until_processes(instance: &Instance, wanted: usize) {
 pub async fn exec_is_killed_when_nobody_waits(world: World) {
     let instance = world.run("a", nothing, "sleep 1000").await;
     let slow = sh("echo begun; exec sleep 1000");
-    let output = within(instance.run(&slow, Duration::from_secs(2)))
+    let output = within(instance.run(&slow, Duration::from_secs(5)))
         .await
         .expect("run");
     assert_eq!((output.how, output.stdout), (None, b"begun\n".to_vec()));

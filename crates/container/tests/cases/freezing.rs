@@ -32,7 +32,8 @@ pub async fn killing_frozen_tasks_lets_none_run_on(world: World) {
     let instance = world.run("a", nothing, COUNTING).await;
     let beats = world.root().join("beats");
     let size = || fs::metadata(&beats).map_or(0, |data| data.len());
-    until("a beat", || size() > 0).await;
+    let both = || fs::read_to_string(&beats).is_ok_and(|b| b.contains('x') && b.contains('y'));
+    until("a beat of both", both).await;
     instance.freeze().await.expect("freeze");
     let (frozen, pids) = (size(), instance.processes().await.expect("processes"));
     assert!(pids.len() >= 3, "{pids:?}");

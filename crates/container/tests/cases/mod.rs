@@ -34,6 +34,7 @@ pub async fn all(filter: &str) -> ExitCode {
         ends::stop_is_gentle_with_what_listens,
         logs::the_log_is_whole_when_shims_are_killed,
         adoption::the_end_is_known_when_shim_and_container_die_together,
+        adoption::a_killed_fork_server_takes_nothing_along,
         adoption::an_agent_finds_its_container_after_its_own_death,
         adoption::an_agent_finds_unknown_what_ended_unseen,
         adoption::an_agents_death_before_the_start_ends_the_container,
