@@ -93,8 +93,10 @@ impl Bench<'_> {
             self.cargo(&["build", "--release", "--workspace", "--bin", "tandem"])?;
             self.cargo(&["bench", "--no-run", "--workspace", "--bench", "rows"])?;
         }
-        if runs.contains(&Run::Deciding) {
-            self.cargo(&["bench", "--no-run", "--workspace", "--bench", "deciding"])?;
+        for run in runs {
+            if let Run::Program(name) = run {
+                self.cargo(&["bench", "--no-run", "--workspace", "--bench", name])?;
+            }
         }
         Ok(())
     }
@@ -102,7 +104,7 @@ impl Bench<'_> {
     fn perform(&self, run: Run, samples: &mut Samples) -> anyhow::Result<()> {
         eprintln!("bench: {run}");
         match run {
-            Run::Deciding => samples.read(&said(self.bench("deciding"))?),
+            Run::Program(name) => samples.read(&said(self.bench(name))?),
             Run::Case(case) => {
                 let mut command = self.bench("rows");
                 command.args(["--", case]);

@@ -243,6 +243,11 @@ mod tests {
         assert_eq!(remembered.memory, memory);
         assert_eq!(remembered.assignment, assignment);
         assert_eq!(remembered.directory, Kept::default());
+        // As agents kept it before it told of apps.
+        let older = r#"{"epoch":2,"whole":{"revision":7,"nodes":{},"instances":{}}}"#;
+        fs::write(disk.root().join("directory"), older).expect("write");
+        let directory = disk.remembered().expect("read").directory;
+        assert_eq!(directory.whole.revision, model::Revision(7));
 
         fs::create_dir(disk.instance(id)).expect("create");
         let note = Note {

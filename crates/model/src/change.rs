@@ -211,9 +211,10 @@ pub struct Touched {
     pub moves: BTreeSet<MoveId>,
     /// Nodes where room or a claim may have become free.
     pub freed: BTreeSet<NodeId>,
-    /// Instances and nodes whose directory entries changed, came or went.
+    /// Instances, nodes and apps whose directory entries changed, came or went.
     pub entries: BTreeSet<InstanceId>,
     pub node_entries: BTreeSet<NodeId>,
+    pub app_entries: BTreeSet<AppId>,
 }
 
 impl Touched {
@@ -234,6 +235,7 @@ impl Touched {
         join(&mut self.freed, other.freed);
         join(&mut self.entries, other.entries);
         join(&mut self.node_entries, other.node_entries);
+        join(&mut self.app_entries, other.app_entries);
     }
 }
 

@@ -14,6 +14,17 @@ pub struct Directory {
     pub revision: Revision,
     pub nodes: BTreeMap<NodeId, NodeEntry>,
     pub instances: BTreeMap<InstanceId, Entry>,
+    /// Every app that is not removed, whatever runs of it: its names are known. Older masters
+    /// tell of none.
+    #[serde(default)]
+    pub apps: BTreeMap<AppId, AppEntry>,
+}
+
+/// What an app is called besides its id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AppEntry {
+    /// The `hostname` parameter.
+    pub hostname: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -75,13 +86,19 @@ pub struct DirectoryDelta {
     /// `None`: gone.
     pub nodes: BTreeMap<NodeId, Option<NodeEntry>>,
     pub instances: BTreeMap<InstanceId, Option<Entry>>,
+    #[serde(default)]
+    pub apps: BTreeMap<AppId, Option<AppEntry>>,
     /// [`Directory::fingerprint`] of the result.
     pub fingerprint: u64,
 }
 
 impl Directory {
+    /// An agent that knows fewer kinds of entries comes to another sum with every delta, and asks
+    /// for the whole each time: slower, and never wrong.
     pub fn fingerprint(&self) -> u64 {
-        fingerprint::sum(&self.nodes).wrapping_add(fingerprint::sum(&self.instances))
+        fingerprint::sum(&self.nodes)
+            .wrapping_add(fingerprint::sum(&self.instances))
+            .wrapping_add(fingerprint::sum(&self.apps))
     }
 
     /// The directory after `delta`; `None` when the delta does not fit, so that the whole must
@@ -95,6 +112,7 @@ impl Directory {
         next.revision = delta.revision;
         patch(&mut next.nodes, &delta.nodes);
         patch(&mut next.instances, &delta.instances);
+        patch(&mut next.apps, &delta.apps);
         (next.fingerprint() == delta.fingerprint).then_some(next)
     }
 }

@@ -31,7 +31,7 @@ pub use assignment::{Assigned, Assignment, AssignmentDelta};
 pub use change::{Change, Touched, Transaction};
 pub use deployment::{Action, Deployment, Step};
 pub use directory::{
-    Directory, DirectoryDelta, DirectoryPort, Entry, Interface, NetworkKind, NodeEntry,
+    AppEntry, Directory, DirectoryDelta, DirectoryPort, Entry, Interface, NetworkKind, NodeEntry,
 };
 pub use draft::Draft;
 pub use ids::{

@@ -2,7 +2,9 @@
 //!
 //! App `/shop/db/mongo` is `mongo.db.shop.tandem.local`, `mongo-db-shop.marathon.mesos` and
 //! whatever its `hostname` parameter says. Bare `mongo`, or `mongo.tandem.local`, which the one
-//! search domain makes of it, is the app of that name nearest to the asker's group.
+//! search domain makes of it, is the app of that name nearest to the asker's group. An app is known
+//! by all its names until it is removed, whatever runs of it: without any instance it hides those
+//! farther away, and has no records.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
@@ -87,7 +89,9 @@ impl Names {
             overlay: Some(overlay),
             ..Self::default()
         };
-        let mut entries: BTreeMap<&AppId, Vec<&Entry>> = BTreeMap::new();
+        // Older masters tell of no apps: theirs are known by what is left of them.
+        let mut entries: BTreeMap<&AppId, Vec<&Entry>> =
+            directory.apps.keys().map(|id| (id, Vec::new())).collect();
         for entry in directory.instances.values() {
             entries.entry(&entry.app).or_default().push(entry);
             for interface in &entry.interfaces {
@@ -95,20 +99,24 @@ impl Names {
             }
         }
         for (id, entries) in entries {
-            names.call(id, &entries);
+            let wanted = directory.apps.get(id);
+            let wanted = wanted.and_then(|app| app.hostname.as_ref());
+            // Instances of earlier versions may have had another.
+            let had = entries.iter().filter_map(|entry| entry.hostname.as_ref());
+            names.call(id, wanted.into_iter().chain(had));
             names.apps.insert(id.clone(), app(directory, &entries));
         }
         names
     }
 
-    fn call(&mut self, id: &AppId, entries: &[&Entry]) {
+    fn call<'a>(&mut self, id: &AppId, hostnames: impl Iterator<Item = &'a String>) {
         let mut call = |name: String| {
             self.whole.entry(name).or_default().insert(id.clone());
         };
         call(domain_name(id));
         let segments: Vec<&str> = id.segments().rev().collect();
         call(format!("{}.marathon.mesos", segments.join("-")));
-        for hostname in entries.iter().filter_map(|entry| entry.hostname.as_ref()) {
+        for hostname in hostnames {
             let hostname = hostname.trim_end_matches('.').to_ascii_lowercase();
             let label = hostname.split('.').next().unwrap_or_default().to_owned();
             call(hostname.clone());

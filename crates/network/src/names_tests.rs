@@ -1,6 +1,6 @@
 //! Names, as a script of questions and answers.
 
-use model::{DirectoryPort, InstanceId, Interface, NodeEntry, NodeId};
+use model::{AppEntry, DirectoryPort, InstanceId, Interface, NodeEntry, NodeId};
 
 use super::*;
 
@@ -50,7 +50,7 @@ fn directory(apps: &[(&str, u8, Option<&str>, bool, bool)]) -> Directory {
 }
 
 fn shop() -> Names {
-    let directory = directory(&[
+    let mut directory = directory(&[
         ("/shop/db/mongo", 2, Some("mongo.weave.local"), true, true),
         ("/shop/db/mongo", 3, Some("mongo.weave.local"), true, false),
         ("/blog/mongo", 4, Some("Mongo.Weave.Local"), true, false),
@@ -59,7 +59,17 @@ fn shop() -> Names {
         ("/waiting", 7, None, false, false),
         ("/host", 0, None, true, true),
         ("/cache", 8, Some("redis.weave.local"), true, true),
+        ("/shop/db/old/search", 9, None, true, true),
     ]);
+    for (id, hostname) in [
+        ("/cache", Some("keys.weave.local")),
+        ("/shop/idle", Some("Quiet.Weave.Local")),
+        ("/shop/web/search", None),
+    ] {
+        let id = AppId::parse(id).expect("a valid id");
+        let hostname = hostname.map(str::to_owned);
+        directory.apps.insert(id, AppEntry { hostname });
+    }
     Names::of(&directory, Subnet::new(address(0), 12))
 }
 
@@ -139,6 +149,43 @@ fn known_names_without_records_exist_and_unknown_ones_of_ours_do_not() {
         assert_eq!(ask(5, other, Kind::Address), "elsewhere", "{other}");
     }
     assert_eq!(ask(5, "com", Kind::Other), "elsewhere");
+}
+
+#[test]
+fn an_app_without_instances_is_known_by_all_its_names() {
+    for name in [
+        "idle",
+        "idle.tandem.local",
+        "idle.shop.tandem.local",
+        "idle-shop.marathon.mesos",
+        "quiet.weave.local",
+        "quiet",
+    ] {
+        for kind in [Kind::Address, Kind::Service, Kind::Other] {
+            assert_eq!(ask(5, name, kind), "", "{name} {kind:?}");
+        }
+    }
+    for service in [
+        "_http._tcp.idle.shop.tandem.local",
+        "_idle-shop._tcp.marathon.mesos",
+    ] {
+        assert_eq!(ask(5, service, Kind::Service), "", "{service}");
+    }
+    let target = "10-32-0-9.idle.shop.tandem.local";
+    assert_eq!(ask(5, target, Kind::Address), "no such name");
+}
+
+#[test]
+fn an_app_without_instances_hides_those_farther_away() {
+    assert_eq!(ask(5, "search", Kind::Address), "", "its own group's");
+    assert_eq!(ask(2, "search", Kind::Address), "10.32.0.9", "nearer");
+}
+
+#[test]
+fn a_new_hostname_counts_at_once_and_an_old_one_until_it_is_replaced() {
+    for name in ["keys.weave.local", "redis.weave.local"] {
+        assert_eq!(ask(99, name, Kind::Address), "10.32.0.8", "{name}");
+    }
 }
 
 #[test]

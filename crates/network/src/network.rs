@@ -384,6 +384,7 @@ mod tests {
             revision: model::Revision(0),
             nodes: BTreeMap::new(),
             instances: BTreeMap::new(),
+            apps: BTreeMap::new(),
         };
         can_be_spawned(|network| network.apply(&DIRECTORY));
         can_be_spawned(|network| network.reconcile());

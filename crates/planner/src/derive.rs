@@ -73,26 +73,39 @@ pub fn directory(state: &State) -> Directory {
         instances: instances
             .map(|i| (i.id, state.directory_entry(i)))
             .collect(),
+        apps: state
+            .apps()
+            .map(|app| (app.id.clone(), State::app_entry(app)))
+            .collect(),
     }
 }
 
 /// What turns the directory at `base` into that of `state`; `None` when no entry changed.
 pub fn directory_delta(state: &State, touched: &Touched, base: Revision) -> Option<DirectoryDelta> {
-    if touched.entries.is_empty() && touched.node_entries.is_empty() {
+    let Touched {
+        entries,
+        node_entries,
+        app_entries,
+        ..
+    } = touched;
+    if entries.is_empty() && node_entries.is_empty() && app_entries.is_empty() {
         return None;
     }
-    let nodes = touched.node_entries.iter();
+    let nodes = node_entries.iter();
     let nodes = nodes.map(|id| (*id, state.node(*id).map(State::node_entry)));
-    let instances = touched.entries.iter();
+    let instances = entries.iter();
     let instances = instances.map(|id| {
         let entry = state.instance(*id).map(|i| state.directory_entry(i));
         (*id, entry)
     });
+    let apps = app_entries.iter();
+    let apps = apps.map(|id| (id.clone(), state.app(id).map(State::app_entry)));
     Some(DirectoryDelta {
         base,
         revision: state.revision,
         nodes: nodes.collect(),
         instances: instances.collect(),
+        apps: apps.collect(),
         fingerprint: state.directory_fingerprint(),
     })
 }

@@ -4,9 +4,10 @@ mod common;
 
 use common::{Cluster, app, changed, check, machine, spec};
 use model::quantity::Quantity;
-use model::spec::{HostPort, Network, Port, UpgradeStrategy};
-use model::time::Millis;
-use model::{Action, AppSpec};
+use model::spec::{Command, Container, HostPort, ImageContainer, Network, Port, UpgradeStrategy};
+use model::time::{Millis, Time};
+use model::{Action, AppSpec, Change, Revision};
+use planner::derive;
 use planner::request::{self, Force, Kill, Refusal};
 
 fn port(host: HostPort) -> Port {
@@ -293,6 +294,59 @@ fn an_app_put_again_during_its_removal_starts_when_the_old_has_ended() {
     cluster.put("/web", &spec(2));
     cluster.settle();
     assert!(cluster.active("/web").iter().all(|id| !old.contains(id)));
+}
+
+/// Every delta on the way was held against the whole by [`Cluster`].
+#[test]
+fn an_app_is_in_the_directory_from_its_first_word_until_it_is_removed() {
+    let known = |cluster: &Cluster| {
+        let entry = cluster.directory.apps.get(&app("/web"))?;
+        Some(entry.hostname.clone().unwrap_or_default())
+    };
+    let named = |instances, hostname: Option<&str>| {
+        let mut image = ImageContainer::default();
+        image.options.hostname = hostname.map(str::to_owned);
+        AppSpec {
+            command: Command::Image,
+            container: Container::Image(Box::new(image)),
+            ..spec(instances)
+        }
+    };
+    let mut cluster = Cluster::new(1);
+    assert_eq!(known(&cluster), None);
+    cluster.put("/web", &named(0, None));
+    assert_eq!(known(&cluster), Some(String::new()), "before any instance");
+    cluster.settle();
+    cluster.put("/web", &named(1, Some("web.weave.local")));
+    cluster.settle();
+    assert_eq!(known(&cluster), Some("web.weave.local".into()));
+
+    let before = cluster.state().clone();
+    cluster
+        .ask(|draft| request::scale(draft, &app("/web"), 0, Force::No))
+        .unwrap();
+    cluster.settle();
+    assert_eq!(cluster.state().instance_count(), 0);
+    assert_eq!(known(&cluster), Some("web.weave.local".into()));
+    // What was scaled only has the same names.
+    let mut scaled = before;
+    let touched = scaled.apply(&Change::AppPut {
+        app: app("/web"),
+        spec: named(5, Some("web.weave.local")).into(),
+        version: Time(9),
+        config: false,
+    });
+    assert!(touched.app_entries.is_empty());
+    assert_eq!(
+        derive::directory_delta(&scaled, &touched, Revision(1)),
+        None
+    );
+
+    cluster
+        .ask(|draft| request::remove_app(draft, &app("/web"), Force::No))
+        .unwrap();
+    cluster.settle();
+    assert_eq!(known(&cluster), None);
 }
 
 #[test]

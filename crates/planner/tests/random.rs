@@ -7,7 +7,10 @@ use common::{Cluster, app, changed, check, spec, volume, with_volume};
 use model::AppSpec;
 use model::ids::AppId;
 use model::quantity::Quantity;
-use model::spec::{Constraint, FixedAddress, HostPort, Network, Operator, Port, UpgradeStrategy};
+use model::spec::{
+    Constraint, Container, FixedAddress, HostPort, ImageContainer, Network, Operator, Port,
+    UpgradeStrategy,
+};
 use model::time::Millis;
 use planner::leader::Agenda;
 use planner::request::{self, Force, Kill};
@@ -39,7 +42,10 @@ fn random_spec(random: &mut Random, id: &str) -> AppSpec {
         let name = random.choose(&["pg", "mongo"]);
         return changed(&with_volume(name), &random.below(2).to_string());
     }
-    let mut spec = changed(&spec(random.below(5) as u32), &random.below(3).to_string());
+    let mut spec = spec(random.below(5) as u32);
+    let kind = random.below(3);
+    spec = changed(&spec, &kind.to_string());
+    spec.container = container(kind);
     spec.upgrade = UpgradeStrategy {
         minimum_health: Quantity(random.choose(&[0, 500, 1000])),
         maximum_over: Quantity(random.choose(&[0, 500, 1000])),
@@ -75,6 +81,17 @@ fn random_spec(random: &mut Random, id: &str) -> AppSpec {
         });
     }
     spec
+}
+
+/// Images with one hostname or another, or none.
+fn container(kind: u64) -> Container {
+    let mut image = ImageContainer::default();
+    image.options.hostname = match kind {
+        0 => None,
+        1 => Some("web.weave.local".into()),
+        _ => Some("other".into()),
+    };
+    Container::Image(Box::new(image))
 }
 
 fn disturb(cluster: &mut Cluster, random: &mut Random) {

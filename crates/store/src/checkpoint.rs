@@ -13,6 +13,8 @@ use crate::codec::{self, CodecError};
 use crate::log::LogError;
 
 const PART: usize = 1 << 20;
+/// So much at most is on its way to the disk at once: what the log syncs meanwhile waits behind it.
+const PARTS_UNSYNCED: usize = 4;
 
 /// `checkpoint-<revision, 20 digits>`.
 fn path_of(dir: &Path, revision: Revision) -> PathBuf {
@@ -34,11 +36,19 @@ pub fn write(dir: &Path, state: &State) -> Result<(), LogError> {
     let temporary = path.with_extension("tmp");
     let mut file = BufWriter::new(File::create(&temporary).map_err(fault("create", &temporary))?);
     let mut part = Vec::with_capacity(PART);
+    let mut unsynced = 0;
     for record in state.records() {
         let line = codec::encode_record(&record);
         if !part.is_empty() && part.len() + line.len() + 1 > PART {
             write_part(&mut file, &part).map_err(fault("write", &temporary))?;
             part.clear();
+            unsynced += 1;
+        }
+        if unsynced == PARTS_UNSYNCED {
+            file.flush()
+                .and_then(|()| file.get_ref().sync_data())
+                .map_err(fault("write", &temporary))?;
+            unsynced = 0;
         }
         part.extend_from_slice(&line);
         part.push(b'\n');

@@ -19,6 +19,9 @@ use crate::watch::{Publisher, Watch};
 const BATCH: usize = 256;
 /// A checkpoint is written after so many transactions.
 const CHECKPOINT_EVERY: u64 = 10_000;
+/// What a checkpoint stands for is forgotten in portions of so many transactions, for each is a
+/// write of its own, which others wait for.
+const FORGET_AT_ONCE: u64 = 256;
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -48,6 +51,7 @@ impl Store {
     /// Builds the state from the log's checkpoint and transactions, and starts the writer.
     pub fn open(log: impl Log) -> Result<(Self, JoinHandle<Result<(), LogError>>), LogError> {
         let mut state = log.latest_checkpoint()?.unwrap_or_default();
+        let checkpointed = state.revision;
         for transaction in log.read(state.revision)? {
             replay(&mut state, &transaction);
         }
@@ -56,7 +60,8 @@ impl Store {
         let (jobs, queue) = channel();
         let writer = Writer {
             log: Arc::new(log),
-            checkpointed: state.revision,
+            checkpointed,
+            forgotten: checkpointed,
             checkpoint: None,
             tip: Tip::new(state),
             publisher: Arc::clone(&publisher),
@@ -133,7 +138,10 @@ struct Writer<L> {
     tip: Tip,
     publisher: Arc<Publisher>,
     clock: Clock,
+    /// Revision of the newest whole checkpoint.
     checkpointed: Revision,
+    /// What it stands for and the log need not hold any more, as far as that was told the log.
+    forgotten: Revision,
     checkpoint: Option<JoinHandle<Result<Revision, LogError>>>,
 }
 
@@ -194,18 +202,20 @@ impl<L: Log> Writer<L> {
     }
 
     /// Starts a checkpoint when enough was written since the last one; once it is whole, forgets
-    /// what it stands for.
+    /// what it stands for, a portion each time.
     fn consider_checkpoint(&mut self) {
         if let Some(running) = self.checkpoint.take_if(|running| running.is_finished()) {
             match running.join() {
-                Ok(Ok(revision)) => {
-                    self.checkpointed = revision;
-                    if let Err(error) = self.log.truncate(revision) {
-                        tracing::warn!(%error, "Could not truncate the log; it stays longer than needed");
-                    }
-                }
+                Ok(Ok(revision)) => self.checkpointed = revision,
                 Ok(Err(error)) => tracing::warn!(%error, "Could not write a checkpoint"),
                 Err(_) => tracing::error!("The checkpoint's thread panicked"),
+            }
+        }
+        if self.forgotten < self.checkpointed {
+            let through = self.checkpointed.0.min(self.forgotten.0 + FORGET_AT_ONCE);
+            self.forgotten = Revision(through);
+            if let Err(error) = self.log.truncate(self.forgotten) {
+                tracing::warn!(%error, "Could not truncate the log; it stays longer than needed");
             }
         }
         let durable = self.tip.durable();

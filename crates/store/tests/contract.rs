@@ -213,3 +213,53 @@ async fn a_full_disk_fails_the_write_and_leaves_no_trace_of_it() {
     full.store(false, Ordering::SeqCst);
     assert_eq!(store.write(add(2)).await.unwrap(), Ok(2));
 }
+
+/// Keeps nothing but up to where it was told to forget.
+struct Forgetful(Arc<Mutex<Vec<u64>>>);
+
+impl Log for Forgetful {
+    fn append(&self, _: Revision, _: &[Transaction]) -> Result<(), LogError> {
+        Ok(())
+    }
+    fn read(&self, _: Revision) -> Result<Vec<Transaction>, LogError> {
+        Ok(Vec::new())
+    }
+    fn checkpoint(&self, _: &State) -> Result<(), LogError> {
+        Ok(())
+    }
+    fn latest_checkpoint(&self) -> Result<Option<State>, LogError> {
+        Ok(None)
+    }
+    fn truncate(&self, through: Revision) -> Result<(), LogError> {
+        self.0.lock().unwrap().push(through.0);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_a_checkpoint_stands_for_is_forgotten_in_portions() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (store, _) = Store::open(Forgetful(Arc::clone(&told))).unwrap();
+    let all_told = || told.lock().unwrap().last() == Some(&10_000);
+    let mut writes = 0;
+    while !all_told() {
+        writes += 1;
+        assert!(
+            writes < 20_000,
+            "the first 10,000 are forgotten long before"
+        );
+        let write = store.write(|draft| {
+            draft.apply(Change::Led { epoch: Epoch(1) });
+            Ok::<_, ()>(())
+        });
+        write.await.unwrap().unwrap();
+    }
+    let mut before = 0;
+    for through in told.lock().unwrap().iter() {
+        assert!(
+            (1..=256).contains(&(through - before)),
+            "{before} {through}"
+        );
+        before = *through;
+    }
+}

@@ -13,8 +13,8 @@ pub struct Row {
 /// A program that gives samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Run {
-    /// `crates/planner/benches/deciding.rs`
-    Deciding,
+    /// A bench of one crate, such as `crates/planner/benches/deciding.rs`
+    Program(&'static str),
     /// A case of `tests/system/benches/rows`
     Case(&'static str),
     /// Docker Swarm on this machine, measured by a program that is not in this repository
@@ -31,8 +31,7 @@ impl Run {
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Deciding => f.write_str("deciding"),
-            Self::Case(case) => f.write_str(case),
+            Self::Program(name) | Self::Case(name) => f.write_str(name),
             Self::Swarm => f.write_str("Docker Swarm"),
         }
     }
@@ -75,7 +74,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "deciding",
         about: "placing 1,000,000 instances on 10,000 simulated nodes; one sighting; who waits",
-        runs: &[Run::Deciding],
+        runs: &[Run::Program("deciding")],
         figures: &[
             figure(
                 "deciding.place",
@@ -193,26 +192,26 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "move",
-        about: "a client's silence while its database moves, and its parts, beside rsync",
+        about: "PostgreSQL moves by freeze while four clients commit, beside stop, rsync, start",
         runs: &[Run::Case("movement")],
         figures: &[
             figure(
                 "move.pause",
-                "the client's longest silence",
+                "a client's longest silence",
                 Unit::Seconds,
                 Some("rsync"),
                 Goal::AtMost(1.0),
             ),
             figure(
                 "move.share",
-                "our share: seal to running",
+                "our share: seal to process start",
                 Unit::Seconds,
                 None,
                 Goal::AtMost(0.150),
             ),
             figure(
                 "move.seal",
-                "of it: seal (stop, snapshot)",
+                "of it: seal (freeze, snapshot)",
                 Unit::Seconds,
                 None,
                 Goal::None,
@@ -227,6 +226,79 @@ pub const ROWS: &[Row] = &[
             figure(
                 "move.start",
                 "of it: hand over, start",
+                Unit::Seconds,
+                None,
+                Goal::None,
+            ),
+            figure(
+                "move.recovery",
+                "the rest: its recovery, new connections",
+                Unit::Seconds,
+                None,
+                Goal::None,
+            ),
+        ],
+    },
+    Row {
+        name: "seed",
+        about: "a volume's first journey, beside btrfs send | btrfs receive and a sync",
+        runs: &[Run::Case("seed")],
+        figures: &[figure(
+            "seed",
+            "a volume's data to another node",
+            Unit::BytesPerSecond,
+            Some("btrfs"),
+            Goal::ShareAtLeast(0.9),
+        )],
+    },
+    Row {
+        name: "cable",
+        about: "a node's cable is cut: when a replacement answers by name",
+        runs: &[Run::Case("cable")],
+        figures: &[figure(
+            "cable",
+            "cut cable to answer by name",
+            Unit::Seconds,
+            None,
+            Goal::AtMost(8.0),
+        )],
+    },
+    Row {
+        name: "checkpoint",
+        about: "one write after the other while 1,000,000 instances are checkpointed, and without",
+        runs: &[Run::Program("checkpoint")],
+        figures: &[
+            figure(
+                "checkpoint.longest",
+                "longest append meanwhile",
+                Unit::Seconds,
+                Some("without"),
+                Goal::AtMost(0.05),
+            ),
+            figure(
+                "checkpoint.median",
+                "median append meanwhile",
+                Unit::Seconds,
+                Some("without"),
+                Goal::None,
+            ),
+            figure(
+                "checkpoint.span",
+                "until it is on disk",
+                Unit::Seconds,
+                None,
+                Goal::None,
+            ),
+            figure(
+                "checkpoint.bytes",
+                "its size",
+                Unit::Bytes,
+                None,
+                Goal::None,
+            ),
+            figure(
+                "checkpoint.open",
+                "start from one",
                 Unit::Seconds,
                 None,
                 Goal::None,

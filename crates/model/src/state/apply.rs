@@ -28,7 +28,7 @@ impl State {
         let concerned = self.concerned(change);
         let before = self.entry_fingerprints(&concerned);
         self.apply_change(change, touched);
-        self.compare_entries(&concerned, &before, touched);
+        self.compare_entries(concerned, &before, touched);
     }
 
     fn apply_change(&mut self, change: &Change, touched: &mut Touched) {

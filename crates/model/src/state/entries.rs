@@ -2,18 +2,21 @@
 //! delta can name the fingerprint of the whole without building it.
 
 use crate::change::{Change, Touched};
-use crate::directory::{DirectoryPort, Entry, Interface, NetworkKind, NodeEntry};
+use crate::directory::{AppEntry, DirectoryPort, Entry, Interface, NetworkKind, NodeEntry};
 use crate::fingerprint;
-use crate::ids::{InstanceId, NodeId};
+use crate::ids::{AppId, InstanceId, NodeId};
 use crate::instance::{Health, Instance, Rung};
 use crate::machine::NodeRecord;
-use crate::state::State;
+use crate::spec::AppSpec;
+use crate::state::{App, State};
 
 /// Whose entries a change may change.
-#[derive(Default)]
-pub(super) struct Concerned {
-    instances: Vec<InstanceId>,
-    node: Option<NodeId>,
+pub(super) type Concerned = Vec<Subject>;
+
+pub(super) enum Subject {
+    Instance(InstanceId),
+    Node(NodeId),
+    App(AppId),
 }
 
 impl State {
@@ -45,10 +48,7 @@ impl State {
             app: instance.app.clone(),
             node: instance.placement.node,
             interfaces: overlay.into_iter().chain(fixed).collect(),
-            hostname: instance
-                .spec
-                .image()
-                .and_then(|image| image.options.hostname.clone()),
+            hostname: hostname(&instance.spec),
             running,
             healthy: running && healthy,
             ports: directory_ports(instance),
@@ -64,11 +64,19 @@ impl State {
         }
     }
 
+    pub fn app_entry(app: &App) -> AppEntry {
+        AppEntry {
+            hostname: hostname(&app.spec),
+        }
+    }
+
     /// Sums the whole directory, after a restore.
     pub(crate) fn sum_directory(&mut self) {
         let instances = self.instances().map(|i| fingerprint_of(self, i));
         let nodes = self.nodes().map(fingerprint_of_node);
-        self.directory = instances.chain(nodes).fold(0, u64::wrapping_add);
+        let apps = self.apps().map(fingerprint_of_app);
+        let all = instances.chain(nodes).chain(apps);
+        self.directory = all.fold(0, u64::wrapping_add);
     }
 
     /// Whose entries `change` may change: its subject, and who holds or will hold the same
@@ -80,22 +88,22 @@ impl State {
             | Change::InstanceSeen { instance, .. }
             | Change::InstanceGone { instance } => match self.instance(*instance) {
                 Some(instance) => self.concerned_with(instance),
-                None => Concerned::default(),
+                None => Concerned::new(),
             },
             Change::NodeJoined { node, .. }
             | Change::NodeSeen { node, .. }
-            | Change::NodeRemoved { node } => Concerned {
-                instances: Vec::new(),
-                node: Some(*node),
-            },
+            | Change::NodeRemoved { node } => vec![Subject::Node(*node)],
+            Change::AppPut { app, .. } | Change::AppRemoved { app } => {
+                vec![Subject::App(app.clone())]
+            }
             Change::HandedOver { movement, .. } => {
                 let heir = self.movement(*movement).and_then(|m| m.heir);
                 match heir.and_then(|heir| self.instance(heir)) {
                     Some(heir) => self.concerned_with(heir),
-                    None => Concerned::default(),
+                    None => Concerned::new(),
                 }
             }
-            _ => Concerned::default(),
+            _ => Concerned::new(),
         }
     }
 
@@ -114,30 +122,28 @@ impl State {
         }
         instances.sort_unstable();
         instances.dedup();
-        Concerned {
-            instances,
-            node: None,
-        }
+        instances.into_iter().map(Subject::Instance).collect()
     }
 
-    /// Fingerprints of the concerned entries, instances first; `None` where there is none.
-    pub(super) fn entry_fingerprints(&self, concerned: &Concerned) -> Vec<Option<u64>> {
-        let instances = concerned.instances.iter();
-        let instances = instances.map(|id| self.instance(*id).map(|i| fingerprint_of(self, i)));
-        let node = concerned.node.iter();
-        let node = node.map(|id| self.node(*id).map(fingerprint_of_node));
-        instances.chain(node).collect()
+    /// Fingerprints of the concerned entries; `None` where there is none.
+    pub(super) fn entry_fingerprints(&self, concerned: &[Subject]) -> Vec<Option<u64>> {
+        let of = |subject: &Subject| match subject {
+            Subject::Instance(id) => self.instance(*id).map(|i| fingerprint_of(self, i)),
+            Subject::Node(id) => self.node(*id).map(fingerprint_of_node),
+            Subject::App(id) => self.app(id).map(fingerprint_of_app),
+        };
+        concerned.iter().map(of).collect()
     }
 
     /// Brings the sum up to date and notes whose entries changed.
     pub(super) fn compare_entries(
         &mut self,
-        concerned: &Concerned,
+        concerned: Concerned,
         before: &[Option<u64>],
         touched: &mut Touched,
     ) {
-        let after = self.entry_fingerprints(concerned);
-        for (n, (before, after)) in before.iter().zip(&after).enumerate() {
+        let after = self.entry_fingerprints(&concerned);
+        for (subject, (before, after)) in concerned.into_iter().zip(before.iter().zip(&after)) {
             if before == after {
                 continue;
             }
@@ -145,9 +151,10 @@ impl State {
                 .directory
                 .wrapping_sub(before.unwrap_or(0))
                 .wrapping_add(after.unwrap_or(0));
-            match concerned.instances.get(n) {
-                Some(id) => drop(touched.entries.insert(*id)),
-                None => touched.node_entries.extend(concerned.node),
+            match subject {
+                Subject::Instance(id) => drop(touched.entries.insert(id)),
+                Subject::Node(id) => drop(touched.node_entries.insert(id)),
+                Subject::App(id) => drop(touched.app_entries.insert(id)),
             }
         }
     }
@@ -159,6 +166,14 @@ fn fingerprint_of(state: &State, instance: &Instance) -> u64 {
 
 fn fingerprint_of_node(node: &NodeRecord) -> u64 {
     fingerprint::of(&(&node.id, &State::node_entry(node)))
+}
+
+fn fingerprint_of_app(app: &App) -> u64 {
+    fingerprint::of(&(&app.id, &State::app_entry(app)))
+}
+
+fn hostname(spec: &AppSpec) -> Option<String> {
+    spec.image()?.options.hostname.clone()
 }
 
 fn directory_ports(instance: &Instance) -> Vec<DirectoryPort> {

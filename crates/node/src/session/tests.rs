@@ -127,6 +127,38 @@ fn a_delta_that_does_not_fit_asks_for_the_whole_once_and_nothing_climbs_meanwhil
     assert_eq!(session.link(), Link::Assigned { epoch: Epoch(1) });
 }
 
+/// As between neighbouring versions, of which one knows kinds of entries that the other does not.
+#[test]
+fn a_directory_of_which_less_is_known_here_is_taken_whole_after_each_delta() {
+    let mut session = joined(1);
+    let directory = |revision| Directory {
+        revision: Revision(revision),
+        ..Directory::default()
+    };
+    let whole = |revision| FromMaster::Directory {
+        epoch: Epoch(1),
+        whole: Box::new(directory(revision)),
+    };
+    session.received(whole(5));
+    for base in 5..8 {
+        let delta = FromMaster::DirectoryDelta {
+            epoch: Epoch(1),
+            delta: Box::new(DirectoryDelta {
+                base: Revision(base),
+                revision: Revision(base + 1),
+                fingerprint: 4711,
+                ..DirectoryDelta::default()
+            }),
+        };
+        let ask = vec![Effect::Say(FromAgent::WholeDirectory)];
+        assert_eq!(session.received(delta.clone()), ask);
+        assert_eq!(session.received(delta), vec![], "once");
+        let took = vec![Effect::PersistDirectory, Effect::Directed];
+        assert_eq!(session.received(whole(base + 1)), took);
+        assert_eq!(session.directory(), &directory(base + 1));
+    }
+}
+
 #[test]
 fn orders_of_another_leadership_are_not_obeyed() {
     let mut session = joined(2);

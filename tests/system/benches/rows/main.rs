@@ -11,18 +11,28 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod addresses;
+mod cable;
 mod calls;
 #[allow(dead_code, reason = "the tests use what the bench does not")]
 #[path = "../../tests/cluster/cluster.rs"]
 mod cluster;
+#[allow(dead_code, reason = "the tests use what the bench does not")]
+#[path = "../../tests/cluster/databases.rs"]
+mod databases;
+#[path = "../../tests/cluster/ledger.rs"]
+mod ledger;
 mod memory;
 mod movement;
 #[allow(dead_code, reason = "the tests skip what the bench does not have")]
 #[path = "../../../../crates/local/tests/machine/room.rs"]
 mod room;
 mod scale;
+mod seed;
 mod start;
 mod stream;
+#[allow(dead_code, reason = "the tests use what the bench does not")]
+#[path = "../../tests/cluster/watch.rs"]
+mod watch;
 
 use cluster::Cluster;
 use serde_json::json;
@@ -43,6 +53,8 @@ fn main() -> ExitCode {
             start::start,
             scale::scale,
             movement::movement,
+            seed::seed,
+            cable::cable,
             stream::tcp,
             calls::api,
             addresses::dns,

@@ -3,6 +3,7 @@
 use crate::cluster::{API, Cluster, Instance, ask, json_of, line, sh, wait_for, wait_until, with};
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::process::Command;
 
 fn ids(instances: &[Instance]) -> BTreeSet<String> {
     instances
@@ -58,6 +59,7 @@ pub fn a_command_is_run_logged_replaced_scaled_restarted_and_stopped(cluster: &C
     assert!(cluster.failure("/hello").unwrap().contains("signal 9"));
 
     ends_are_told(cluster);
+    a_name_is_known_whatever_runs(cluster);
 
     let left = cluster.processes_of(&cluster.running("/hello", 1));
     assert!(!left.is_empty());
@@ -67,6 +69,9 @@ pub fn a_command_is_run_logged_replaced_scaled_restarted_and_stopped(cluster: &C
     });
     let complaint = cluster.refused(&["app", "show", "hello"]);
     assert!(complaint.contains("hello"), "{complaint}");
+    for name in NAMES {
+        answers(name, "A", "NXDOMAIN", 0);
+    }
     cluster.down();
     cluster.is_as(&before);
 }
@@ -101,6 +106,38 @@ fn ends_are_told(cluster: &Cluster) {
         waits.then_some(()).ok_or(queue.to_string())
     });
     cluster.tandem(&["app", "remove", "short", "--yes", "--wait"]);
+}
+
+/// An app of which nothing runs keeps its names: to ask for its address is no mistake.
+fn a_name_is_known_whatever_runs(cluster: &Cluster) {
+    for (instances, records) in [("1", 1), ("0", 0), ("1", 1)] {
+        cluster.tandem(&["scale", "hello", instances, "--wait"]);
+        for name in NAMES {
+            answers(name, "A", "NOERROR", records);
+            answers(name, "AAAA", "NOERROR", 0);
+        }
+    }
+    answers("nobody.tandem.local", "A", "NXDOMAIN", 0);
+}
+
+/// What [`a_command_is_run_logged_replaced_scaled_restarted_and_stopped`]'s app is called.
+const NAMES: [&str; 2] = ["hello.tandem.local", "hello.marathon.mesos"];
+
+/// Waits until the nodes' DNS has this status and so many records for a name.
+fn answers(name: &str, kind: &str, status: &str, records: usize) {
+    let wanted = (format!("status: {status},"), format!("ANSWER: {records},"));
+    wait_for(
+        &format!("{name} {kind} to be {status} with {records}"),
+        || {
+            let asked = Command::new("dig")
+                .args(["@10.32.0.1", "+time=1", "+tries=1", name, kind])
+                .output()
+                .map_err(|error| error.to_string())?;
+            let said = String::from_utf8_lossy(&asked.stdout).into_owned();
+            let good = said.contains(&wanted.0) && said.contains(&wanted.1);
+            good.then_some(()).ok_or(said)
+        },
+    );
 }
 
 /// (A)

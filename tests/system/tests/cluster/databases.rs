@@ -11,12 +11,12 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-const LEDGER: &str = "/ledger";
+pub const LEDGER: &str = "/ledger";
 const CACHE: &str = "/cache";
 const SETTINGS: &str = "tandem.toml";
 
 /// A cluster with the databases' images, whose DNS this machine asks from now on.
-fn prepare(cluster: &Cluster) {
+pub fn prepare(cluster: &Cluster) {
     let settings = "[volume]\npool_size = \"1GiB\"\ndefault_size = \"512MiB\"\n";
     cluster.write(SETTINGS, settings);
     up(cluster);
@@ -39,7 +39,7 @@ fn up(cluster: &Cluster) {
 }
 
 /// The examples' database, which is moved in this way.
-fn definition(stop: &str) -> Value {
+pub fn definition(stop: &str) -> Value {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/shop/db.json");
     let mut app = json_of(&std::fs::read_to_string(file).unwrap());
     app["id"] = LEDGER.into();
@@ -49,7 +49,7 @@ fn definition(stop: &str) -> Value {
     app
 }
 
-fn database(options: &'static str) -> Database {
+pub fn database(options: &'static str) -> Database {
     Database {
         name: "ledger.tandem.local".into(),
         user: "shop",
@@ -78,7 +78,7 @@ fn is_well(cluster: &Cluster, ledger: &Ledger) -> String {
     home
 }
 
-fn home(cluster: &Cluster, volume: &str) -> String {
+pub fn home(cluster: &Cluster, volume: &str) -> String {
     let volume = cluster.get(&format!("/tandem/v1/volumes/{volume}"));
     volume["home"].as_str().unwrap_or_default().to_owned()
 }
@@ -90,7 +90,7 @@ fn servers(cluster: &Cluster) -> Vec<Process> {
     all
 }
 
-fn other(node: &str) -> &'static str {
+pub fn other(node: &str) -> &'static str {
     match node {
         "n1" => "n2",
         _ => "n1",

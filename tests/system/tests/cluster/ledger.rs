@@ -67,7 +67,8 @@ struct Silence {
 }
 
 impl Ledger {
-    /// Makes the table and sets the clients to work. Their records are the case's.
+    /// Makes the table, where an earlier ledger did not, and sets the clients to work. Their records
+    /// are the case's.
     pub fn start(cluster: &Cluster, database: Database) -> Self {
         wait_for("the database", || try_query(&database, "select 1"));
         for setting in ["synchronous_commit", "fsync", "data_checksums"] {
@@ -338,7 +339,7 @@ fn psql(database: &Database, own_name: &str) -> Command {
 
 /// What a statement printed, which may be tried more than once: a name or a connection may take
 /// longer than anybody waits for it.
-fn query(database: &Database, statement: &str) -> String {
+pub fn query(database: &Database, statement: &str) -> String {
     wait_for(statement, || try_query(database, statement))
 }
 
