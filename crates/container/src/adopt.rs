@@ -59,7 +59,7 @@ pub async fn adopt(dir: &Dir) -> Result<Found, Error> {
     };
     let mut shim = Shim::recorded(dir);
     if shim.is_gone() {
-        shim = take_over(dir, &spec.shim_cgroup, None)?;
+        shim = take_over(dir, &spec.shim_cgroup, None).await?;
     }
     Ok(Found::Running(Instance::new(
         dir.clone(),
@@ -75,7 +75,7 @@ pub async fn adopt(dir: &Dir) -> Result<Found, Error> {
 async fn ended(dir: &Dir, shim_cgroup: &str) -> Result<Found, Error> {
     Shim::recorded(dir).ended().await;
     if exit::read(dir)?.is_none() {
-        take_over(dir, shim_cgroup, None)?.ended().await;
+        take_over(dir, shim_cgroup, None).await?.ended().await;
     }
     let exit = match exit::read(dir)? {
         Some(exit) => exit,

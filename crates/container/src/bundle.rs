@@ -155,14 +155,17 @@ fn devices(dir: &Path) -> io::Result<Vec<Value>> {
             continue;
         }
         if kind.is_dir() {
-            devices.extend(self::devices(&path)?);
+            match self::devices(&path) {
+                // Unplugged meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                found => devices.extend(found?),
+            }
         }
         let letter = match (kind.is_char_device(), kind.is_block_device()) {
             (true, _) => "c",
             (_, true) => "b",
             _ => continue,
         };
-        // Loop devices come and go.
         let Ok(data) = entry.metadata() else { continue };
         devices.push(json!({
             "path": path, "type": letter,
@@ -207,7 +210,11 @@ fn mounts(spec: &Spec) -> Vec<Value> {
     ];
     if let Root::Mounted(_) = spec.root {
         // Runtimes like Java's read their limits there.
-        mounts.push(mount("/sys/fs/cgroup", "cgroup", &system));
+        mounts.push(mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "ro"],
+        ));
     }
     if let Root::Host { .. } = spec.root {
         mounts.push(mount("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777"]));

@@ -29,7 +29,7 @@ pub async fn create(dir: &Dir, spec: &Spec) -> Result<Created, Error> {
     let (at, wanted) = (dir.clone(), spec.clone());
     let prepared = tokio::task::spawn_blocking(move || prepare(&at, &wanted));
     let keepers = joined(prepared).await?;
-    let (channel, shim) = launch(dir, Role::Instance, &spec.shim_cgroup)?;
+    let (channel, shim) = launch(dir, Role::Instance, &spec.shim_cgroup).await?;
     let broken = |source| Error::Channel {
         id: dir.id().to_owned(),
         source,
@@ -103,12 +103,12 @@ fn make_fifo(path: &Path, spec: &Spec) -> io::Result<()> {
 }
 
 /// Starts a shim that takes over a container whose shim is dead.
-pub(crate) fn take_over(
+pub(crate) async fn take_over(
     dir: &Dir,
     cgroup: &str,
     witness: Option<BorrowedFd<'_>>,
 ) -> Result<Shim, Error> {
-    let (channel, shim) = launch(dir, Role::Instance, cgroup)?;
+    let (channel, shim) = launch(dir, Role::Instance, cgroup).await?;
     let fds: Vec<_> = witness.into_iter().collect();
     channel
         .send(&Request::Adopt, &fds)

@@ -77,7 +77,7 @@ impl Instance {
                 code: None,
             });
         }
-        let (channel, _shim) = launch(self.dir(), Role::Exec, self.shim_cgroup())?;
+        let (channel, _shim) = launch(self.dir(), Role::Exec, self.shim_cgroup()).await?;
         let request = Request::Exec(spec.clone());
         let pipes = if spec.terminal {
             channel.send(&request, &[]).map_err(broken)?;

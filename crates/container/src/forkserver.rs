@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
 use crate::channel::{self, Channel};
+use crate::create::joined;
 use crate::instance::Shim;
 use crate::shim::{self, Role};
 use crate::{Dir, Error, sys};
@@ -46,32 +47,37 @@ struct Order {
 static SERVER: Mutex<Option<Server>> = Mutex::new(None);
 
 /// Starts a shim for `dir` in `cgroup`.
-pub fn launch(dir: &Dir, role: Role, cgroup: &str) -> Result<(Channel, Shim), Error> {
-    let spawn = |source| Error::Spawn { source };
-    let (ours, theirs) = channel::pair().map_err(spawn)?;
-    let path = dir.shim_log();
-    let log = File::options().create(true).append(true).open(&path);
-    let log = log.map_err(Error::file("open", &path))?;
+pub async fn launch(dir: &Dir, role: Role, cgroup: &str) -> Result<(Channel, Shim), Error> {
     let order = Order {
         role,
         dir: dir.path().to_owned(),
         cgroup: cgroup.to_owned(),
     };
-    let pidfd = fork(&order, [theirs.as_fd(), log.as_fd()]).map_err(spawn)?;
+    let log = dir.shim_log();
+    let begun = tokio::task::spawn_blocking(move || begin(&order, &log));
+    let (channel, pidfd) = joined(begun).await?;
+    let spawn = |source| Error::Spawn { source };
     Ok((
-        Channel::new(ours).map_err(spawn)?,
+        Channel::new(channel).map_err(spawn)?,
         Shim::new(pidfd).map_err(spawn)?,
     ))
 }
 
-fn fork(order: &Order, fds: [BorrowedFd<'_>; 2]) -> io::Result<OwnedFd> {
+/// Our end of a new shim's channel, and the shim, unless it has ended already.
+fn begin(order: &Order, log: &Path) -> Result<(OwnedFd, Option<OwnedFd>), Error> {
+    let file = File::options().create(true).append(true).open(log);
+    let file = file.map_err(Error::file("open", log))?;
+    fork(order, &file).map_err(|source| Error::Spawn { source })
+}
+
+fn fork(order: &Order, log: &File) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
     let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(running) = &*server
-        && let Ok(pidfd) = running.fork(order, fds)
+        && let Ok(begun) = running.fork(order, log)
     {
-        return Ok(pidfd);
+        return Ok(begun);
     }
-    server.insert(Server::start()?).fork(order, fds)
+    server.insert(Server::start()?).fork(order, log)
 }
 
 /// The agent's end.
@@ -99,11 +105,15 @@ impl Server {
         Ok(Self { process, control })
     }
 
-    fn fork(&self, order: &Order, fds: [BorrowedFd<'_>; 2]) -> io::Result<OwnedFd> {
-        let gone = || io::Error::other("the fork server ended");
-        channel::send(&self.control, order, &fds)?;
-        let ((), fds) = channel::receive(&self.control)?.ok_or_else(gone)?;
-        fds.into_iter().next().ok_or_else(gone)
+    /// With a channel of its own each time: what a server forked that did not live to say so
+    /// hears that nobody is there.
+    fn fork(&self, order: &Order, log: &File) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+        let (ours, theirs) = channel::pair()?;
+        channel::send(&self.control, order, &[theirs.as_fd(), log.as_fd()])?;
+        match channel::receive(&self.control)? {
+            Some(((), pidfd)) => Ok((ours, pidfd.into_iter().next())),
+            None => Err(io::Error::other("the fork server ended")),
+        }
     }
 }
 
@@ -139,7 +149,7 @@ pub fn serve() -> io::Result<ExitCode> {
             rustix::stdio::dup2_stderr(log)?;
             return Ok(shim::run(order.role, Dir::new(order.dir), channel));
         };
-        // It waits for its first word, which the agent sends after this.
+        // It waits for its first word, which the agent sends after this, unless it has failed.
         let pidfd = Pid::from_raw(child).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         let fds: Vec<BorrowedFd<'_>> = pidfd.iter().map(AsFd::as_fd).collect();
         channel::send(&control, &(), &fds)?;

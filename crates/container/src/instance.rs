@@ -106,7 +106,7 @@ impl Instance {
                 "Started another shim, the last one died"
             );
             let witness = Some(inner.pidfd.get_ref().as_fd());
-            *shim = take_over(&inner.dir, &inner.shim_cgroup, witness)?;
+            *shim = take_over(&inner.dir, &inner.shim_cgroup, witness).await?;
         }
     }
 
@@ -243,8 +243,9 @@ impl Keepers {
 pub(crate) struct Shim(Option<AsyncFd<OwnedFd>>);
 
 impl Shim {
-    pub fn new(pidfd: OwnedFd) -> std::io::Result<Self> {
-        Ok(Self(Some(sys::watched(pidfd)?)))
+    /// `None`: it has ended already.
+    pub fn new(pidfd: Option<OwnedFd>) -> std::io::Result<Self> {
+        Ok(Self(pidfd.map(sys::watched).transpose()?))
     }
 
     /// The one recorded in the directory, which may have ended long ago.

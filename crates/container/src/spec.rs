@@ -29,8 +29,9 @@ pub struct Spec {
     pub capabilities_drop: Vec<String>,
     /// `false` lets setuid programs raise privileges, and costs about 20 ms at each start.
     pub no_new_privileges: bool,
-    /// All that root may do on this machine: every capability and device, no seccomp filter,
-    /// nothing masked or read-only, as Docker's `--privileged`.
+    /// All that root may do on this machine, as Docker's `--privileged`: every capability and
+    /// device, no seccomp filter, nothing masked or read-only but the cgroups, which are the
+    /// node's.
     #[serde(default)]
     pub privileged: bool,
     /// Path below each hierarchy's mount, without a leading slash: `tandem/n1/<id>`.

@@ -143,9 +143,10 @@ fn view_by_options(lower: &[PathBuf], dir: &Path) -> io::Result<OwnedFd> {
     Ok(opened?)
 }
 
-/// Before 6.5 overlayfs takes no layers one by one.
+/// Before 6.5 overlayfs takes no layers one by one, and says so in the kernel's log alone.
 fn needs_options((words, error): &Failure) -> bool {
-    error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) && words.contains("lowerdir+")
+    let invalid = error.raw_os_error() == Some(Errno::INVAL.raw_os_error());
+    invalid && (words.is_empty() || words.contains("lowerdir+"))
 }
 
 fn silent(error: io::Error) -> Failure {
@@ -268,6 +269,22 @@ fn mount_by_options(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_older_kernel_s_refusal_is_told_from_others() {
+        let failure = |words: &str, errno: Errno| (words.to_owned(), io::Error::from(errno));
+        // As 6.1 answers, and as others that know the option by name.
+        assert!(needs_options(&failure("", Errno::INVAL)));
+        assert!(needs_options(&failure(
+            "Unknown parameter 'lowerdir+'",
+            Errno::INVAL
+        )));
+        assert!(!needs_options(&failure(
+            "maximum fs stacking depth exceeded",
+            Errno::INVAL
+        )));
+        assert!(!needs_options(&failure("", Errno::NOSPC)));
+    }
 
     #[test]
     fn kernels_without_single_layers_are_served_by_options() {

@@ -158,6 +158,8 @@ pub(crate) enum Error {
     NotAssigned(InstanceId),
     #[error(transparent)]
     Name(#[from] image::NotAnImage),
+    #[error("this node allows no privileged containers: [agent] allow lacks \"privileged\"")]
+    Privileged,
     #[error(transparent)]
     Pull(#[from] Arc<image::PullError>),
     #[error(transparent)]

@@ -41,6 +41,11 @@ impl Plan {
     pub fn of(tools: &Tools, work: &Work) -> Result<Self, Error> {
         let (id, assigned) = (work.id, work.assigned()?);
         let spec = &assigned.spec;
+        // Placed where it was allowed; the agent may have been started again without it.
+        let allowed = |name: &str| tools.config.machine.allow.iter().any(|allow| allow == name);
+        if spec.image().is_some_and(|image| image.privileged) && !allowed("privileged") {
+            return Err(Error::Privileged);
+        }
         let dir = tools.disk.instance(id);
         let config = match spec.image() {
             Some(image) => mounted(tools, image, &dir)?,
