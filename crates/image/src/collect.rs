@@ -60,17 +60,22 @@ impl Store {
     /// Removes the image or layer whose last use is longest ago among those that nobody
     /// uses; `None` when there is none. `in_use` is asked at the moment that counts, and
     /// answers `None` while it cannot know: then nothing goes. Nor does anything while an
-    /// image is mounted that the store does not know. Blocking.
+    /// image is mounted that the store does not know. What an earlier call could not end is
+    /// ended first, and is all that goes then. Blocking.
     ///
     /// # Errors
-    /// What `in_use` or the disk answers. What was begun is ended by the next call.
+    /// What `in_use` or the disk answers.
     pub fn remove_oldest(
         &self,
         in_use: impl FnOnce() -> io::Result<Option<InUse>>,
     ) -> Result<Option<Removed>, Error> {
         let _alone = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((image, names)) = self.detach_oldest(in_use)? else {
-            return Ok(None);
+        let (image, names) = match self.is_gone_empty()? {
+            false => (None, Vec::new()),
+            true => match self.detach_oldest(in_use)? {
+                Some(detached) => detached,
+                None => return Ok(None),
+            },
         };
         let freed = self.empty_gone()?;
         Ok(Some(Removed {
@@ -172,6 +177,12 @@ impl Store {
     fn detach(&self, layer: &Path) -> Result<(), Error> {
         let gone = self.dir.join("gone").join(self.number().to_string());
         fs::rename(layer, gone).map_err(Error::disk(layer))
+    }
+
+    fn is_gone_empty(&self) -> Result<bool, Error> {
+        let gone = self.dir.join("gone");
+        let mut entries = fs::read_dir(&gone).map_err(Error::disk(&gone))?;
+        Ok(entries.next().is_none())
     }
 
     /// Only what has no name on disk any more may be touched.

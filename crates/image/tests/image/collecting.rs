@@ -223,6 +223,58 @@ async fn killed_while_it_removes_a_store_is_whole() {
     println!("{cut_short} of 12 were killed before the last image went");
 }
 
+const OPENER: &str = "IMAGE_TEST_OPEN_AFTER";
+
+/// Not a test of its own: a process with a mount namespace, and an id that names its leavings.
+#[tokio::test]
+async fn child_that_opens() {
+    let Ok(dir) = std::env::var(OPENER) else {
+        return;
+    };
+    let dir = Path::new(&dir);
+    let open = || reopen(dir, image::Registries::default());
+    let gone = dir.join("gone");
+    let left = || fs::read_dir(&gone).unwrap().count();
+    let own = gone.join(format!("removing-{}-0", std::process::id()));
+    fs::create_dir_all(own.join("usr/bin")).unwrap();
+    drop(open());
+    assert_eq!(left(), 0);
+
+    let busy = gone.join("0/busy");
+    fs::create_dir_all(&busy).unwrap();
+    let mount = ["-t", "tmpfs", "none"];
+    crate::common::run(Command::new("mount").args(mount).arg(&busy));
+    let store = open();
+    fs::create_dir(dir.join("layers/spare")).unwrap();
+    for _ in 0..2 {
+        let removed = store.remove_oldest(|| Ok(Some(InUse::default())));
+        assert!(removed.is_err(), "{removed:?}");
+        assert_eq!((left(), layers(dir).len()), (1, 1), "nothing more goes");
+    }
+    crate::common::run(Command::new("umount").arg(&busy));
+    assert_eq!(next(&store, &InUse::default()), Some(vec![]));
+    assert_eq!((left(), layers(dir).len()), (0, 1), "what was begun");
+    assert_eq!(next(&store, &InUse::default()), Some(vec![]));
+    assert_eq!(layers(dir).len(), 0);
+}
+
+#[test]
+fn a_store_opens_whatever_a_killed_process_of_the_same_id_has_left() {
+    if !is_root() {
+        return;
+    }
+    let room = tempfile::tempdir().unwrap();
+    let child = Command::new("unshare")
+        .arg("--mount")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "collecting::child_that_opens"])
+        .env(OPENER, room.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+}
+
 fn run_find(dir: &Path) -> usize {
     let found = crate::common::run(Command::new("find").arg(dir).args(["-type", "f"]));
     found.lines().count()
