@@ -162,6 +162,8 @@ pub async fn a_pull_that_finds_no_room_makes_some(mut world: World) {
     let _disk = SmallDisk::mount(&world, 80);
     push(&registry, &home, "small:1", 30 * MIB);
     push(&registry, &home, "large:1", 42 * MIB);
+    // Only the pull may take away what is in its way.
+    world.images_high = 100;
     world.registry.clone_from(&registry.address);
     let (master, _agent) = start(&world).await;
     runs(&master, ONE, "small:1").await;
