@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::digest::Digest;
 use crate::reference::Reference;
@@ -31,6 +31,8 @@ pub struct InUse {
     pub names: BTreeSet<Reference>,
     /// By id, whatever their names mean by now: those that are mounted.
     pub images: BTreeSet<Digest>,
+    /// Those too whose last use is less long ago.
+    pub lately: Duration,
 }
 
 /// What went, and what it took.
@@ -122,6 +124,7 @@ impl Store {
 
     fn oldest(&self, known: &Known, in_use: &InUse) -> Result<Option<Spare>, Error> {
         let mut spare: Vec<(Moment, Spare)> = Vec::new();
+        let now = SystemTime::now();
         for id in known.images.keys() {
             let named =
                 |(name, image): (&Reference, &Digest)| image == id && in_use.names.contains(name);
@@ -131,8 +134,14 @@ impl Store {
             if !needed {
                 let path = self.image_path(id);
                 let metadata = fs::metadata(&path).map_err(Error::disk(&path))?;
-                let used = (metadata.mtime(), metadata.mtime_nsec());
-                spare.push((used, Spare::Image(id.clone())));
+                let used = metadata.modified().map_err(Error::disk(&path))?;
+                let lately = now
+                    .duration_since(used)
+                    .is_ok_and(|ago| ago < in_use.lately);
+                if !lately {
+                    let used = (metadata.mtime(), metadata.mtime_nsec());
+                    spare.push((used, Spare::Image(id.clone())));
+                }
             }
         }
         let needed = known.needed_layers();

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::common::{Registry, Root, Tar, gzip, is_root, name, pull, reopen};
 use image::{Image, InUse, Store};
@@ -23,6 +23,7 @@ fn in_use(names: &[&str], images: &[&Image]) -> InUse {
     InUse {
         names: names.iter().map(|text| name(text)).collect(),
         images: images.iter().map(|image| image.id.clone()).collect(),
+        lately: Duration::ZERO,
     }
 }
 
@@ -108,6 +109,31 @@ async fn what_is_named_mounted_or_held_stays_and_nothing_goes_while_that_is_unkn
     assert_eq!(next(&store, &lost), None, "whose layers nobody knows");
     drop(root);
     assert_eq!(next(&store, &InUse::default()), Some(vec!["web:1".into()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_used_lately_stays() {
+    let registry = Registry::start();
+    let room = tempfile::tempdir().unwrap();
+    let store = Store::open(room.path(), registry.registries()).unwrap();
+    for (image, own) in [("a:1", 1), ("b:1", 2)] {
+        registry.push(image, &[layer(own, 4096)], json!({}));
+        pull(&store, image).await.unwrap();
+    }
+    let image = store.find(&name("b:1")).unwrap();
+    let described = room.path().join("images").join(image.id.hex());
+    let described = fs::File::open(described.with_extension("json")).unwrap();
+    let ago = |span| SystemTime::now() - span;
+    let hour = Duration::from_secs(3600);
+    described.set_modified(ago(hour)).unwrap();
+    let lately = |lately| InUse {
+        lately,
+        ..InUse::default()
+    };
+    assert_eq!(next(&store, &lately(2 * hour)), None);
+    assert_eq!(next(&store, &lately(hour)), Some(vec!["b:1".into()]));
+    assert_eq!(next(&store, &lately(hour)), None);
+    assert_eq!(next(&store, &InUse::default()), Some(vec!["a:1".into()]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,7 +298,10 @@ fn a_store_opens_whatever_a_killed_process_of_the_same_id_has_left() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    assert!(
+        child.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
 }
 
 fn run_find(dir: &Path) -> usize {
