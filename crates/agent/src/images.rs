@@ -23,6 +23,9 @@ use crate::disk::Disk;
 use crate::error::words;
 
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// An image that was used since may be wanted again: by the successor of an instance that failed,
+/// or by the next step of a deployment.
+const LATELY: Duration = Duration::from_secs(120);
 
 /// The store, and what keeps images in it.
 #[derive(Clone)]
@@ -62,7 +65,7 @@ impl Images {
     pub async fn make_room(&self) -> bool {
         let images = self.clone();
         let why = "an image found no room";
-        let gone = act::blocking(move || images.remove(Excess::ALL, why)).await;
+        let gone = act::blocking(move || images.remove(Excess::ALL, Duration::ZERO, why)).await;
         gone.unwrap_or_else(|error| {
             tracing::warn!("Could not make room for an image: {}", words(&error));
             false
@@ -81,15 +84,16 @@ impl Images {
         }
         let (bytes, files) = (bytes.percent(), files.percent());
         let why = format!("{bytes} % of the disk and {files} % of its files were in use");
-        self.remove(excess, &why)
+        self.remove(excess, LATELY, &why)
     }
 
-    /// Removes until so much is free or all that is left is in use. Whether anything went.
-    fn remove(&self, excess: Excess, why: &str) -> Result<bool, act::Error> {
+    /// Removes until so much is free or all that is left is in use or was `lately`. Whether
+    /// anything went.
+    fn remove(&self, excess: Excess, lately: Duration, why: &str) -> Result<bool, act::Error> {
         let (mut left, mut gone) = (excess, Gone::default());
         let mut failure = None;
         while !left.is_none() && failure.is_none() {
-            match self.store.remove_oldest(|| self.in_use()) {
+            match self.store.remove_oldest(|| self.in_use(lately)) {
                 Ok(Some(removed)) => {
                     left = left.less(removed.freed.bytes, removed.freed.files);
                     gone.add(&removed);
@@ -109,7 +113,7 @@ impl Images {
     }
 
     /// Runs while nobody can begin to use another image.
-    fn in_use(&self) -> io::Result<Option<InUse>> {
+    fn in_use(&self, lately: Duration) -> io::Result<Option<InUse>> {
         // What is no name was never pulled.
         let parse = |name: &String| Reference::parse(name).ok();
         let names = |named: &BTreeSet<String>| named.iter().filter_map(parse).collect();
@@ -117,7 +121,11 @@ impl Images {
             return Ok(None);
         };
         let images = self.disk.mounted_images()?;
-        Ok(Some(InUse { names, images }))
+        Ok(Some(InUse {
+            names,
+            images,
+            lately,
+        }))
     }
 }
 
@@ -151,7 +159,9 @@ pub(crate) async fn run(tools: Arc<Tools>) -> Infallible {
             // Said once, until it is better.
             Ok(false) if told => {}
             Ok(false) => {
-                tracing::warn!("The disk of the images is too full, and every image is in use");
+                tracing::warn!(
+                    "The disk of the images is too full, and every image is in use or was lately"
+                );
                 told = true;
             }
             Err(error) => tracing::warn!("Could not make room on the disk: {}", words(&error)),
@@ -180,7 +190,7 @@ mod tests {
         images.keep(Some(BTreeSet::from(["web:1"])));
         images.keep(None);
         assert!(images.look().expect("look"));
-        assert!(!images.remove(Excess::ALL, "").expect("remove"));
+        assert!(!images.remove(Excess::ALL, LATELY, "").expect("remove"));
         assert!(layer.exists());
 
         images.keep(Some(BTreeSet::new()));

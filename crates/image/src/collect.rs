@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::digest::Digest;
 use crate::reference::Reference;
@@ -31,6 +31,8 @@ pub struct InUse {
     pub names: BTreeSet<Reference>,
     /// By id, whatever their names mean by now: those that are mounted.
     pub images: BTreeSet<Digest>,
+    /// Those too whose last use is less long ago.
+    pub lately: Duration,
 }
 
 /// What went, and what it took.
@@ -60,17 +62,22 @@ impl Store {
     /// Removes the image or layer whose last use is longest ago among those that nobody
     /// uses; `None` when there is none. `in_use` is asked at the moment that counts, and
     /// answers `None` while it cannot know: then nothing goes. Nor does anything while an
-    /// image is mounted that the store does not know. Blocking.
+    /// image is mounted that the store does not know. What an earlier call could not end is
+    /// ended first, and is all that goes then. Blocking.
     ///
     /// # Errors
-    /// What `in_use` or the disk answers. What was begun is ended by the next call.
+    /// What `in_use` or the disk answers.
     pub fn remove_oldest(
         &self,
         in_use: impl FnOnce() -> io::Result<Option<InUse>>,
     ) -> Result<Option<Removed>, Error> {
         let _alone = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((image, names)) = self.detach_oldest(in_use)? else {
-            return Ok(None);
+        let (image, names) = match self.is_gone_empty()? {
+            false => (None, Vec::new()),
+            true => match self.detach_oldest(in_use)? {
+                Some(detached) => detached,
+                None => return Ok(None),
+            },
         };
         let freed = self.empty_gone()?;
         Ok(Some(Removed {
@@ -117,6 +124,7 @@ impl Store {
 
     fn oldest(&self, known: &Known, in_use: &InUse) -> Result<Option<Spare>, Error> {
         let mut spare: Vec<(Moment, Spare)> = Vec::new();
+        let now = SystemTime::now();
         for id in known.images.keys() {
             let named =
                 |(name, image): (&Reference, &Digest)| image == id && in_use.names.contains(name);
@@ -126,8 +134,14 @@ impl Store {
             if !needed {
                 let path = self.image_path(id);
                 let metadata = fs::metadata(&path).map_err(Error::disk(&path))?;
-                let used = (metadata.mtime(), metadata.mtime_nsec());
-                spare.push((used, Spare::Image(id.clone())));
+                let used = metadata.modified().map_err(Error::disk(&path))?;
+                let lately = now
+                    .duration_since(used)
+                    .is_ok_and(|ago| ago < in_use.lately);
+                if !lately {
+                    let used = (metadata.mtime(), metadata.mtime_nsec());
+                    spare.push((used, Spare::Image(id.clone())));
+                }
             }
         }
         let needed = known.needed_layers();
@@ -172,6 +186,12 @@ impl Store {
     fn detach(&self, layer: &Path) -> Result<(), Error> {
         let gone = self.dir.join("gone").join(self.number().to_string());
         fs::rename(layer, gone).map_err(Error::disk(layer))
+    }
+
+    fn is_gone_empty(&self) -> Result<bool, Error> {
+        let gone = self.dir.join("gone");
+        let mut entries = fs::read_dir(&gone).map_err(Error::disk(&gone))?;
+        Ok(entries.next().is_none())
     }
 
     /// Only what has no name on disk any more may be touched.

@@ -161,8 +161,11 @@ impl Store {
             let below = room.map_err(disk)?.path().join(layer::BELOW);
             mount::unmount_root(&below).ok();
         }
-        for part in ["tmp", "gone"] {
-            trash::empty(&dir.join(part)).map_err(disk)?;
+        trash::empty(&dir.join("tmp")).map_err(disk)?;
+        // In nobody's way: the next removal begins with it.
+        if let Err(error) = trash::empty(&dir.join("gone")) {
+            let dir = dir.display();
+            tracing::warn!("Could not remove all that lies in {dir}/gone: {error}");
         }
         let known = load(dir).map_err(disk)?;
         let client = Client::new().map_err(Error::Client)?;

@@ -6,7 +6,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::ops::AddAssign;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What files take on a file system: bytes of its blocks, and entries of its table of
@@ -49,7 +49,6 @@ pub(crate) fn empty(directory: &Path) -> io::Result<Space> {
 
 /// Removes `path` and all below it, and tells what that took; nothing there is fine.
 pub(crate) fn remove(path: &Path) -> io::Result<Space> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Space::default()),
         Err(error) => return Err(error),
@@ -67,13 +66,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<Space> {
             let entry = entry?;
             let metadata = entry.metadata()?;
             if metadata.is_dir() {
-                let up = parent.join(format!(
-                    "removing-{}-{}",
-                    std::process::id(),
-                    COUNT.fetch_add(1, Ordering::Relaxed)
-                ));
-                fs::rename(entry.path(), &up)?;
-                waiting.push(up);
+                waiting.push(lift(&entry.path(), parent)?);
             } else {
                 fs::remove_file(entry.path())?;
                 freed += Space::of(&metadata);
@@ -83,6 +76,22 @@ pub(crate) fn remove(path: &Path) -> io::Result<Space> {
         fs::remove_dir(&directory)?;
     }
     Ok(freed)
+}
+
+/// Moves `directory` into `parent`, where it gets a name that nothing has.
+fn lift(directory: &Path, parent: &Path) -> io::Result<PathBuf> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let up = parent.join(format!("removing-{}-{count}", std::process::id()));
+        match fs::rename(directory, &up) {
+            Ok(()) => return Ok(up),
+            // Left by a killed process of the same id: in a container every agent has one id.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! whatever its `hostname` parameter says. Bare `mongo`, or `mongo.tandem.local`, which the one
 //! search domain makes of it, is the app of that name nearest to the asker's group. An app is known
 //! by all its names until it is removed, whatever runs of it: without any instance it hides those
-//! farther away, and has no records.
+//! farther away, though none as near, and has no records. Only a `hostname` outside our zones is
+//! then as if nobody had it: it may be somebody else's.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
@@ -70,6 +71,8 @@ pub struct Names {
 
 #[derive(Clone, Debug, Default)]
 struct App {
+    /// Running or not.
+    has_instances: bool,
     answers: BTreeSet<Ipv4Addr>,
     services: Vec<Service>,
 }
@@ -157,7 +160,10 @@ impl Names {
         {
             Some(rest) if rest.contains('.') => whole(name).or_else(|| self.nearest(asker, rest)),
             Some(label) => self.nearest(asker, label),
-            None if name.contains('.') => whole(name),
+            None if name.contains('.') => {
+                let has = |id: &&AppId| self.apps.get(*id).is_some_and(|app| app.has_instances);
+                whole(name).filter(|apps| is_in_our_zones(name) || apps.iter().any(has))
+            }
             None => self.nearest(asker, name),
         }
     }
@@ -173,11 +179,18 @@ impl Names {
             let best = apps
                 .iter()
                 .rev()
-                .max_by_key(|app| shared_segments(home, app.group()))?;
+                .max_by_key(|id| (shared_segments(home, id.group()), self.has_answers(id)))?;
             return Some(vec![best]);
         }
-        let hostname = self.labels.get(name)?.first()?;
-        Some(self.whole.get(hostname)?.iter().collect())
+        let hostnames = self.labels.get(name)?.iter();
+        let mut apps = hostnames.filter_map(|hostname| self.whole.get(hostname));
+        let first = apps.clone().next()?;
+        let answers = |apps: &&BTreeSet<AppId>| apps.iter().any(|id| self.has_answers(id));
+        Some(apps.find(answers).unwrap_or(first).iter().collect())
+    }
+
+    fn has_answers(&self, id: &AppId) -> bool {
+        self.apps.get(id).is_some_and(|app| !app.answers.is_empty())
     }
 
     fn records(&self, apps: Vec<&AppId>, kind: Kind) -> Vec<Record> {
@@ -271,23 +284,30 @@ fn outside(question: &Question<'_>) -> Answer {
     if ZONES.contains(&name) {
         return Answer::Records(Vec::new());
     }
-    let in_zone = |zone: &&str| {
-        name.strip_suffix(*zone)
-            .is_some_and(|rest| rest.ends_with('.'))
-    };
     // A single label is a name of ours or a mistake; questions about top-level domains
     // themselves are of other types.
     let single = !name.contains('.') && !name.is_empty() && question.kind == Kind::Address;
-    match single || ZONES.iter().any(in_zone) {
+    match single || is_in_our_zones(name) {
         true => Answer::NoSuchName,
         false => Answer::Elsewhere,
     }
 }
 
+fn is_in_our_zones(name: &str) -> bool {
+    let holds = |zone: &&str| {
+        name.strip_suffix(*zone)
+            .is_some_and(|rest| rest.ends_with('.'))
+    };
+    ZONES.iter().any(holds)
+}
+
 fn app(directory: &Directory, entries: &[&Entry]) -> App {
     let running: Vec<&&Entry> = entries.iter().filter(|entry| entry.running).collect();
     let any_healthy = running.iter().any(|entry| entry.healthy);
-    let mut app = App::default();
+    let mut app = App {
+        has_instances: !entries.is_empty(),
+        ..App::default()
+    };
     for entry in running
         .into_iter()
         .filter(|entry| entry.healthy || !any_healthy)

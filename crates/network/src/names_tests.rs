@@ -60,11 +60,18 @@ fn shop() -> Names {
         ("/host", 0, None, true, true),
         ("/cache", 8, Some("redis.weave.local"), true, true),
         ("/shop/db/old/search", 9, None, true, true),
+        ("/green/search", 10, None, true, true),
+        ("/green/web", 12, Some("quiet.weave.local"), true, true),
+        ("/shop/mail", 13, Some("mail.example.com"), true, true),
+        ("/starting", 14, Some("new.example.com"), false, false),
     ]);
     for (id, hostname) in [
         ("/cache", Some("keys.weave.local")),
-        ("/shop/idle", Some("Quiet.Weave.Local")),
+        ("/shop/idle", Some("Hushed.Weave.Local")),
         ("/shop/web/search", None),
+        ("/blue/search", None),
+        ("/blue/web", Some("quiet.a.weave.local")),
+        ("/mute", Some("db.example.com")),
     ] {
         let id = AppId::parse(id).expect("a valid id");
         let hostname = hostname.map(str::to_owned);
@@ -158,8 +165,8 @@ fn an_app_without_instances_is_known_by_all_its_names() {
         "idle.tandem.local",
         "idle.shop.tandem.local",
         "idle-shop.marathon.mesos",
-        "quiet.weave.local",
-        "quiet",
+        "hushed.weave.local",
+        "hushed",
     ] {
         for kind in [Kind::Address, Kind::Service, Kind::Other] {
             assert_eq!(ask(5, name, kind), "", "{name} {kind:?}");
@@ -179,6 +186,25 @@ fn an_app_without_instances_is_known_by_all_its_names() {
 fn an_app_without_instances_hides_those_farther_away() {
     assert_eq!(ask(5, "search", Kind::Address), "", "its own group's");
     assert_eq!(ask(2, "search", Kind::Address), "10.32.0.9", "nearer");
+}
+
+#[test]
+fn an_app_without_instances_hides_none_as_near() {
+    for asker in [4, 99] {
+        assert_eq!(ask(asker, "search", Kind::Address), "10.32.0.10", "{asker}");
+        assert_eq!(ask(asker, "quiet", Kind::Address), "10.32.0.12", "{asker}");
+    }
+    assert_eq!(ask(99, "quiet.a.weave.local", Kind::Address), "");
+}
+
+#[test]
+fn a_hostname_of_the_outside_is_an_apps_while_it_has_instances() {
+    assert_eq!(ask(99, "mail.example.com", Kind::Address), "10.32.0.13");
+    assert_eq!(ask(99, "mail.example.com", Kind::Other), "");
+    assert_eq!(ask(99, "new.example.com", Kind::Address), "", "starting");
+    for kind in [Kind::Address, Kind::Other] {
+        assert_eq!(ask(99, "db.example.com", kind), "elsewhere", "{kind:?}");
+    }
 }
 
 #[test]

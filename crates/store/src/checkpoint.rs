@@ -30,10 +30,12 @@ fn fault(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Log
     }
 }
 
-/// Writes the checkpoint of `state` and removes older ones.
+/// Writes the checkpoint of `state` and removes older ones. One at a time: what another writes
+/// counts as abandoned.
 pub fn write(dir: &Path, state: &State) -> Result<(), LogError> {
     let path = path_of(dir, state.revision);
     let temporary = path.with_extension("tmp");
+    remove_unfinished(dir)?;
     let mut file = BufWriter::new(File::create(&temporary).map_err(fault("create", &temporary))?);
     let mut part = Vec::with_capacity(PART);
     let mut unsynced = 0;
@@ -63,6 +65,18 @@ pub fn write(dir: &Path, state: &State) -> Result<(), LogError> {
     for (revision, old) in list(dir)? {
         if revision < state.revision {
             fs::remove_file(&old).map_err(fault("remove", &old))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what killed processes were writing: each file is as large as a whole state.
+fn remove_unfinished(dir: &Path) -> Result<(), LogError> {
+    for entry in fs::read_dir(dir).map_err(fault("list", dir))? {
+        let path = entry.map_err(fault("list", dir))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with("checkpoint-") && name.ends_with(".tmp")) {
+            fs::remove_file(&path).map_err(fault("remove", &path))?;
         }
     }
     Ok(())

@@ -109,6 +109,24 @@ fn a_checkpoint_stands_for_what_was_truncated() {
 }
 
 #[test]
+fn what_was_left_of_an_earlier_checkpoint_goes_with_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = RedbLog::open(dir.path()).unwrap();
+    for left in ["checkpoint-00000000000000000001.tmp", "notes.tmp"] {
+        std::fs::write(dir.path().join(left), "x").unwrap();
+    }
+    for revision in [2, 3] {
+        let state = State::default().numbered(Revision(revision));
+        log.checkpoint(&state).unwrap();
+    }
+    let entries = std::fs::read_dir(dir.path()).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    let expected = ["checkpoint-00000000000000000003", "log.redb", "notes.tmp"];
+    assert_eq!(names, expected);
+}
+
+#[test]
 fn a_damaged_or_newer_file_stops_the_start_with_a_sentence() {
     let dir = tempfile::tempdir().unwrap();
     let log = RedbLog::open(dir.path()).unwrap();

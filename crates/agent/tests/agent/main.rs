@@ -31,10 +31,10 @@ fn main() -> ExitCode {
         return code;
     }
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, state_dir, master, cgroup, registry, pool, token] = args.as_slice()
+    if let [role, state_dir, master, cgroup, registry, pool, high, token] = args.as_slice()
         && role == AGENT
     {
-        return play_agent(state_dir, master, cgroup, registry, pool, token);
+        return play_agent(state_dir, master, cgroup, registry, pool, high, token);
     }
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: containers need root");
@@ -80,6 +80,7 @@ fn play_agent(
     cgroup: &str,
     registry: &str,
     pool: &str,
+    images_high: &str,
     token: &str,
 ) -> ExitCode {
     tracing_to_stderr();
@@ -99,7 +100,7 @@ fn play_agent(
         log: container::LogLimits::default(),
         pool_size: Mebibytes::whole(pool.parse().expect("a size")),
         image_marks: agent::ImageMarks {
-            high: 60,
+            high: images_high.parse().expect("a percentage"),
             low: 50,
             free: 0,
         },
@@ -149,6 +150,8 @@ struct World {
     cgroup: String,
     registry: String,
     pool_mebibytes: u64,
+    /// Percent of the disk in use above which images go.
+    images_high: u8,
 }
 
 impl World {
@@ -158,6 +161,7 @@ impl World {
             cgroup: format!("tandem-agent-test-{}-{number}", std::process::id()),
             registry: String::new(),
             pool_mebibytes: 256,
+            images_high: 60,
         }
     }
 
@@ -184,7 +188,8 @@ impl World {
             .arg(self.state_dir())
             .arg(master.to_string())
             .args([&self.cgroup, &self.registry])
-            .args([&self.pool_mebibytes.to_string(), token])
+            .args([self.pool_mebibytes, self.images_high.into()].map(|n| n.to_string()))
+            .arg(token)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

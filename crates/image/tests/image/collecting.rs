@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::common::{Registry, Root, Tar, gzip, is_root, name, pull, reopen};
 use image::{Image, InUse, Store};
@@ -23,6 +23,7 @@ fn in_use(names: &[&str], images: &[&Image]) -> InUse {
     InUse {
         names: names.iter().map(|text| name(text)).collect(),
         images: images.iter().map(|image| image.id.clone()).collect(),
+        lately: Duration::ZERO,
     }
 }
 
@@ -108,6 +109,31 @@ async fn what_is_named_mounted_or_held_stays_and_nothing_goes_while_that_is_unkn
     assert_eq!(next(&store, &lost), None, "whose layers nobody knows");
     drop(root);
     assert_eq!(next(&store, &InUse::default()), Some(vec!["web:1".into()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_used_lately_stays() {
+    let registry = Registry::start();
+    let room = tempfile::tempdir().unwrap();
+    let store = Store::open(room.path(), registry.registries()).unwrap();
+    for (image, own) in [("a:1", 1), ("b:1", 2)] {
+        registry.push(image, &[layer(own, 4096)], json!({}));
+        pull(&store, image).await.unwrap();
+    }
+    let image = store.find(&name("b:1")).unwrap();
+    let described = room.path().join("images").join(image.id.hex());
+    let described = fs::File::open(described.with_extension("json")).unwrap();
+    let ago = |span| SystemTime::now() - span;
+    let hour = Duration::from_secs(3600);
+    described.set_modified(ago(hour)).unwrap();
+    let lately = |lately| InUse {
+        lately,
+        ..InUse::default()
+    };
+    assert_eq!(next(&store, &lately(2 * hour)), None);
+    assert_eq!(next(&store, &lately(hour)), Some(vec!["b:1".into()]));
+    assert_eq!(next(&store, &lately(hour)), None);
+    assert_eq!(next(&store, &InUse::default()), Some(vec!["a:1".into()]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,6 +247,61 @@ async fn killed_while_it_removes_a_store_is_whole() {
         }
     }
     println!("{cut_short} of 12 were killed before the last image went");
+}
+
+const OPENER: &str = "IMAGE_TEST_OPEN_AFTER";
+
+/// Not a test of its own: a process with a mount namespace, and an id that names its leavings.
+#[tokio::test]
+async fn child_that_opens() {
+    let Ok(dir) = std::env::var(OPENER) else {
+        return;
+    };
+    let dir = Path::new(&dir);
+    let open = || reopen(dir, image::Registries::default());
+    let gone = dir.join("gone");
+    let left = || fs::read_dir(&gone).unwrap().count();
+    let own = gone.join(format!("removing-{}-0", std::process::id()));
+    fs::create_dir_all(own.join("usr/bin")).unwrap();
+    drop(open());
+    assert_eq!(left(), 0);
+
+    let busy = gone.join("0/busy");
+    fs::create_dir_all(&busy).unwrap();
+    let mount = ["-t", "tmpfs", "none"];
+    crate::common::run(Command::new("mount").args(mount).arg(&busy));
+    let store = open();
+    fs::create_dir(dir.join("layers/spare")).unwrap();
+    for _ in 0..2 {
+        let removed = store.remove_oldest(|| Ok(Some(InUse::default())));
+        assert!(removed.is_err(), "{removed:?}");
+        assert_eq!((left(), layers(dir).len()), (1, 1), "nothing more goes");
+    }
+    crate::common::run(Command::new("umount").arg(&busy));
+    assert_eq!(next(&store, &InUse::default()), Some(vec![]));
+    assert_eq!((left(), layers(dir).len()), (0, 1), "what was begun");
+    assert_eq!(next(&store, &InUse::default()), Some(vec![]));
+    assert_eq!(layers(dir).len(), 0);
+}
+
+#[test]
+fn a_store_opens_whatever_a_killed_process_of_the_same_id_has_left() {
+    if !is_root() {
+        return;
+    }
+    let room = tempfile::tempdir().unwrap();
+    let child = Command::new("unshare")
+        .arg("--mount")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "collecting::child_that_opens"])
+        .env(OPENER, room.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(
+        child.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
 }
 
 fn run_find(dir: &Path) -> usize {

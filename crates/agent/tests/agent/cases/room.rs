@@ -88,6 +88,16 @@ fn names(world: &World) -> Vec<String> {
     names
 }
 
+/// Makes every use of an image so far one of an hour ago; their order stays.
+fn an_hour_passes(world: &World) {
+    for path in children(&world.state_dir().join("images/images")) {
+        let file = fs::File::open(path).expect("open");
+        let used = file.metadata().and_then(|metadata| metadata.modified());
+        let before = used.expect("a time") - Duration::from_secs(3600);
+        file.set_modified(before).expect("set its time");
+    }
+}
+
 async fn gone(world: &World, image: &str) {
     let deadline = Instant::now() + PATIENCE;
     while names(world).iter().any(|name| name == image) {
@@ -125,6 +135,7 @@ pub async fn images_that_nothing_names_go_when_the_disk_fills(mut world: World) 
     runs(&master, id(12), "older:1").await;
     goes(&master, id(12)).await;
     agent.kill();
+    an_hour_passes(&world);
     let _agent = world.agent(master.address, "");
     master.joined(2).await;
     runs(&master, TWO, "new:1").await;
@@ -162,6 +173,8 @@ pub async fn a_pull_that_finds_no_room_makes_some(mut world: World) {
     let _disk = SmallDisk::mount(&world, 80);
     push(&registry, &home, "small:1", 30 * MIB);
     push(&registry, &home, "large:1", 42 * MIB);
+    // Only the pull may take away what is in its way.
+    world.images_high = 100;
     world.registry.clone_from(&registry.address);
     let (master, _agent) = start(&world).await;
     runs(&master, ONE, "small:1").await;
