@@ -47,6 +47,8 @@ pub struct Agent {
     pub node: NodeId,
     pub machine: Machine,
     pub connected: bool,
+    /// Not only cut off: it gives nobody anything.
+    pub dead: bool,
     pub incarnation: u64,
     pub sequence: u64,
     pub assignment: Assignment,
@@ -229,6 +231,7 @@ impl Cluster {
                 node: NodeId(0),
                 machine,
                 connected: false,
+                dead: false,
                 incarnation: 0,
                 sequence: 0,
                 assignment: Assignment::default(),
@@ -259,6 +262,7 @@ impl Cluster {
         let agent = self.agents.get_mut(name).expect("the agent exists");
         agent.node = welcome.node;
         agent.connected = true;
+        agent.dead = false;
         agent.assignment = whole;
         self.watch.heard(welcome.node, self.now);
     }
@@ -272,6 +276,7 @@ impl Cluster {
     pub fn kill(&mut self, name: &str) {
         let agent = self.agents.get_mut(name).expect("it exists");
         agent.connected = false;
+        agent.dead = true;
         agent.has.clear();
         agent.machine.boot.push('+');
     }
@@ -372,7 +377,16 @@ impl Cluster {
                 levels.push(Level::Instance(*id, level));
             }
         }
-        levels.extend(volumes::obey(&agent.assignment, &mut agent.volumes));
+        let mut volumes = std::mem::take(&mut agent.volumes);
+        let others = |node| {
+            let mut agents = self.agents.values();
+            let agent = agents.find(|agent| agent.node == node && !agent.dead)?;
+            Some(&agent.volumes)
+        };
+        let assignment = &self.agents[name].assignment;
+        levels.extend(volumes::obey(assignment, &mut volumes, others));
+        let agent = self.agents.get_mut(name).expect("the agent exists");
+        agent.volumes = volumes;
         let sightings = levels.into_iter().map(|level| {
             agent.sequence += 1;
             Sighting {

@@ -1,17 +1,21 @@
-//! A node's copies on paper: what is ordered is so at once.
+//! A node's copies on paper: what is ordered is so at once, but for what a source has yet to give.
 
 use std::collections::BTreeMap;
 
-use model::ids::VolumeId;
+use model::ids::{NodeId, VolumeId};
 use model::sighting::VolumeLevel;
 use model::time::{Millis, Time};
 use model::volume::{Aside, VolumeOrder};
-use model::{Assignment, CopyRole, Level};
+use model::{Assignment, CopyRole, Level, Snapshot};
 
 pub type Volumes = BTreeMap<VolumeId, VolumeLevel>;
 
-/// Obeys every order; gives what is news.
-pub fn obey(assignment: &Assignment, volumes: &mut Volumes) -> Vec<Level> {
+/// Obeys every order; gives what is news. `others` have the copies that are streamed from.
+pub fn obey<'a>(
+    assignment: &Assignment,
+    volumes: &mut Volumes,
+    others: impl Fn(NodeId) -> Option<&'a Volumes>,
+) -> Vec<Level> {
     let mut news = Vec::new();
     for (id, order) in &assignment.volumes {
         let is = volumes.get(id).cloned().unwrap_or_default();
@@ -19,7 +23,13 @@ pub fn obey(assignment: &Assignment, volumes: &mut Volumes) -> Vec<Level> {
             order.generation() >= is.generation,
             "{id}: {order:?} came after {is:?}"
         );
-        let next = obeyed(id, order, &is);
+        let next = match order {
+            VolumeOrder::Land { from, .. } => {
+                let source = others(from.node).and_then(|volumes| volumes.get(id));
+                landing(id, order, &is, source)
+            }
+            _ => obeyed(id, order, &is),
+        };
         if next == is && (volumes.contains_key(id) || next.role.is_some()) {
             continue;
         }
@@ -68,23 +78,7 @@ fn obeyed(id: &VolumeId, order: &VolumeOrder, is: &VolumeLevel) -> VolumeLevel {
             next.movement = Some(*movement);
             next.last = next.snapshots.last().copied();
         }
-        VolumeOrder::Land {
-            movement,
-            snapshot,
-            last,
-            ..
-        } => {
-            assert_ne!(is.role, Some(CopyRole::Live), "{id}");
-            next.role = Some(if *last {
-                CopyRole::Landed
-            } else {
-                CopyRole::Landing
-            });
-            next.movement = Some(*movement);
-            next.snapshots.extend(*snapshot);
-            next.last = snapshot.filter(|_| *last);
-            next.took = Some(Millis(20));
-        }
+        VolumeOrder::Land { .. } => unreachable!("it takes two"),
         VolumeOrder::Promote { snapshot, .. } => {
             let landed = match is.role {
                 Some(CopyRole::Landed | CopyRole::Kept) => is.last == Some(*snapshot),
@@ -112,6 +106,52 @@ fn obeyed(id: &VolumeId, order: &VolumeOrder, is: &VolumeLevel) -> VolumeLevel {
                 ..VolumeLevel::default()
             };
         }
+    }
+    next
+}
+
+/// At the target: what the source has arrives at once; the last of it once that is sealed.
+fn landing(
+    id: &VolumeId,
+    order: &VolumeOrder,
+    is: &VolumeLevel,
+    source: Option<&VolumeLevel>,
+) -> VolumeLevel {
+    let VolumeOrder::Land {
+        generation,
+        movement,
+        snapshot,
+        last,
+        ..
+    } = *order
+    else {
+        unreachable!("{order:?} lands nothing");
+    };
+    assert_ne!(is.role, Some(CopyRole::Live), "{id}");
+    if is.role == Some(CopyRole::Landed) && is.movement == Some(movement) {
+        return is.clone();
+    }
+    let mut next = VolumeLevel {
+        generation,
+        role: Some(CopyRole::Landing),
+        movement: Some(movement),
+        last: None,
+        ..is.clone()
+    };
+    let gives = |snapshot: &Snapshot| {
+        let sealed = |source: &VolumeLevel| {
+            source.role == Some(CopyRole::Sealed) && source.movement == Some(movement)
+        };
+        source
+            .is_some_and(|source| source.snapshots.contains(snapshot) && (!last || sealed(source)))
+    };
+    if let Some(snapshot) = snapshot.filter(|it| !is.snapshots.contains(it) && gives(it)) {
+        next.snapshots.insert(snapshot);
+        next.took = Some(Millis(20));
+    }
+    if let Some(snapshot) = snapshot.filter(|it| last && next.snapshots.contains(it)) {
+        next.role = Some(CopyRole::Landed);
+        next.last = Some(snapshot);
     }
     next
 }
