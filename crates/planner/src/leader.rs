@@ -205,6 +205,10 @@ impl Agenda {
         self.deployments.insert(deployment);
     }
 
+    pub(crate) fn queue_move(&mut self, movement: MoveId) {
+        self.moves.insert(movement);
+    }
+
     pub(crate) fn queue_node(&mut self, node: NodeId) {
         self.nodes.insert(node);
     }

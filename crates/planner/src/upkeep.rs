@@ -30,6 +30,10 @@ pub(crate) fn advance(agenda: &mut Agenda, draft: &mut Draft, id: &AppId, room: 
     if let Some(deployment) = app.deployment {
         agenda.queue_deployment(deployment);
     }
+    // It waits for the app, as long as that is wanted.
+    if let Some(movement) = draft.state().move_of_app(id) {
+        agenda.queue_move(movement.id);
+    }
     // After a hand-over even a removal waits until the move is over.
     if app.removing && lead != Lead::Settling {
         remove(agenda, draft, &app, room);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Cluster, app, changed, spec, volume, with_volume};
+use common::{Cluster, app, changed, check, spec, volume, with_volume};
 use model::ids::{Generation, NodeId};
 use model::movement::Phase;
 use model::quantity::Quantity;
@@ -273,6 +273,53 @@ fn after_the_hand_over_a_removal_waits_for_the_move_to_settle() {
     cluster.pass(Millis::seconds(6));
     assert_eq!(cluster.show("/db"), "none");
     assert_eq!(pg(&cluster), "n2 g2 n1:kept n2:live");
+}
+
+/// A move to n2 that was handed over, where the app does not get well.
+fn at_resume() -> Cluster {
+    let mut cluster = Cluster::new(3);
+    let mut spec = with_volume("pg");
+    spec.health_checks.push(check());
+    cluster.put("/db", &spec);
+    cluster.settle();
+    cluster.sick.insert(app("/db"));
+    move_db(&mut cluster, "n2");
+    cluster.settle();
+    assert_eq!(phase(&cluster).as_deref(), Some("resume"));
+    cluster
+}
+
+#[test]
+fn after_the_hand_over_a_removal_does_not_wait_for_the_app_to_be_well() {
+    let mut cluster = at_resume();
+    let removed = cluster.ask(|draft| request::remove_app(draft, &app("/db"), Force::No));
+    assert!(removed.is_ok());
+    cluster.pass(Millis::seconds(6));
+    assert_eq!(phase(&cluster), None);
+    assert_eq!(cluster.show("/db"), "none");
+}
+
+#[test]
+fn an_app_has_one_move_at_a_time_whatever_volumes_it_has_by_now() {
+    let mut cluster = at_resume();
+    let (n1, n3) = (node(&cluster, "n1"), node(&cluster, "n3"));
+    let made = cluster.ask(|draft| request::create_volume(draft, volume("mongo"), None, Some(n1)));
+    assert!(made.is_ok());
+    cluster.settle();
+    let put =
+        cluster.ask(|draft| request::put_app(draft, app("/db"), with_volume("mongo"), Force::Yes));
+    assert!(put.is_ok());
+    cluster.settle();
+    let second = cluster.ask(|draft| request::move_volume(draft, &volume("mongo"), n3));
+    let under_way = MoveRefusal::UnderWay {
+        volume: volume("pg"),
+        phase: "settle".into(),
+    };
+    assert_eq!(second, Err(Refusal::Move(under_way)));
+    cluster.pass(Millis::seconds(90));
+    assert_eq!(phase(&cluster), None);
+    let second = cluster.ask(|draft| request::move_volume(draft, &volume("mongo"), n3));
+    assert!(matches!(second, Ok(Some(_))), "{second:?}");
 }
 
 #[test]

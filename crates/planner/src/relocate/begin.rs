@@ -33,6 +33,15 @@ pub(crate) fn plan(
     volumes: &BTreeSet<VolumeId>,
     to: NodeId,
 ) -> Result<Option<Plan>, MoveRefusal> {
+    // Also when it is of volumes that the app had before: its instances follow one move.
+    if let Some(movement) = app.and_then(|app| state.move_of_app(&app.id))
+        && let Some(volume) = movement.volumes.keys().next()
+    {
+        return Err(MoveRefusal::UnderWay {
+            volume: volume.clone(),
+            phase: movement.phase.to_string(),
+        });
+    }
     let mut from: Option<NodeId> = None;
     let mut parcels = BTreeMap::new();
     let mut nowhere = None;
