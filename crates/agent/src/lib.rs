@@ -19,7 +19,7 @@
 //! at any moment: containers, network and names' sources stay, and the next start finds them by
 //! the state directory (see `disk.rs` for its layout). *Assumptions.* One agent per state
 //! directory, running in the node's own namespaces; `container::reexec` is called first thing in
-//! `main`, because shims are this program executed again.
+//! `main`, because shims are forked by this program, executed once more.
 //!
 //! Read next: `heart.rs`.
 

@@ -1,4 +1,4 @@
-//! Lives of real containers: one program, because shims are this program executed again. Needs
+//! Lives of real containers: one program, because it is executed once more to fork shims. Needs
 //! root and a static busybox; every test has its own directory and all of them one cgroup, which
 //! goes at the end, whatever happened.
 

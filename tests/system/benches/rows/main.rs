@@ -40,7 +40,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
-    // Shims are this program executed again.
+    // Shims are forked by this program, executed once more.
     if let Some(code) = container::reexec() {
         return code;
     }
