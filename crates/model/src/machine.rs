@@ -65,6 +65,24 @@ pub struct Machine {
     pub version: String,
 }
 
+impl Machine {
+    /// Whether the agent allows it.
+    pub fn allows(&self, permission: &str) -> bool {
+        self.allow.iter().any(|allowed| covers(allowed, permission))
+    }
+}
+
+/// By name, a host path by a parent directory, or all by `*`.
+fn covers(allowed: &str, permission: &str) -> bool {
+    let beneath = |rest: &str| rest.starts_with('/');
+    allowed == permission
+        || allowed == "*"
+        || (allowed.starts_with('/')
+            && permission
+                .strip_prefix(allowed.trim_end_matches('/'))
+                .is_some_and(beneath))
+}
+
 /// Of agents that did not say.
 fn stream_port() -> u16 {
     4434
@@ -128,6 +146,28 @@ impl NodeRecord {
         match name {
             "hostname" | "@hostname" => Some(&self.machine.hostname),
             _ => self.machine.attributes.get(name).map(String::as_str),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_path_is_allowed_by_a_parent_directory_and_all_by_a_star() {
+        for (allowed, permission, is) in [
+            ("/data", "/data", true),
+            ("/data", "/data/x", true),
+            ("/data/", "/data/x", true),
+            ("/data", "/database", false),
+            ("/", "/data", true),
+            ("privileged", "privileged", true),
+            ("privileged", "SYS_ADMIN", false),
+            ("*", "privileged", true),
+            ("*", "/data", true),
+        ] {
+            assert_eq!(covers(allowed, permission), is, "{allowed}: {permission}");
         }
     }
 }

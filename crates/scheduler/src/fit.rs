@@ -8,7 +8,7 @@ use model::{App, AppSpec, NodeRecord, Presence, State};
 
 use crate::reason::{Hindrance, Reason};
 use crate::tally::Tally;
-use crate::wish::{Rule, Test, Wish, allows};
+use crate::wish::{Rule, Test, Wish};
 
 /// Whether an instance of the app could be placed on the node now.
 pub(crate) fn fits(state: &State, wish: &Wish, tally: &Tally, node: &NodeRecord) -> bool {
@@ -196,7 +196,7 @@ fn elsewhere(state: &State, wish: &Wish, node: NodeId) -> Option<(model::VolumeI
 fn missing_permission<'a>(wish: &'a Wish, node: &NodeRecord) -> Option<&'a str> {
     let mut wanted = wish.permissions.iter();
     wanted
-        .find(|permission| !allows(&node.machine.allow, permission))
+        .find(|permission| !node.machine.allows(permission))
         .map(String::as_str)
 }
 

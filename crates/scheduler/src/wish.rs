@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use model::AppSpec;
 use model::ids::AppId;
 use model::spec::{Constraint, DEFAULT_CAPABILITIES, MountSource, Operator};
-use model::{AppSpec, NodeRecord};
 use regex::{Regex, RegexBuilder};
 
 /// An app's needs, ready to be held against many nodes.
@@ -101,23 +101,6 @@ impl Wish {
     pub fn counts(&self) -> bool {
         self.rules.iter().any(Rule::counts)
     }
-
-    /// Whether the node's agent allows this permission.
-    pub fn is_allowed(&self, permission: &str, node: &NodeRecord) -> bool {
-        allows(&node.machine.allow, permission)
-    }
-}
-
-/// Whether a node's `allow` covers a permission: by name, or a host path by a parent directory.
-pub(crate) fn allows(allow: &[String], permission: &str) -> bool {
-    allow.iter().any(|allowed| {
-        allowed == permission
-            || allowed == "*"
-            || (allowed.starts_with('/')
-                && permission
-                    .strip_prefix(allowed.trim_end_matches('/'))
-                    .is_some_and(|rest| rest.starts_with('/')))
-    })
 }
 
 fn permissions(spec: &AppSpec) -> Vec<String> {
@@ -285,19 +268,5 @@ mod tests {
             read(&constraint(Operator::Unique, "")),
             Ok(Test::Unique)
         ));
-    }
-
-    #[test]
-    fn a_host_path_is_allowed_by_a_parent_directory() {
-        let allow = ["/data".to_owned(), "privileged".to_owned()];
-        for (permission, allowed) in [
-            ("/data", true),
-            ("/data/x", true),
-            ("/database", false),
-            ("privileged", true),
-            ("SYS_ADMIN", false),
-        ] {
-            assert_eq!(allows(&allow, permission), allowed, "{permission}");
-        }
     }
 }

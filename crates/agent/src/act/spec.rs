@@ -42,8 +42,8 @@ impl Plan {
         let (id, assigned) = (work.id, work.assigned()?);
         let spec = &assigned.spec;
         // Placed where it was allowed; the agent may have been started again without it.
-        let allowed = |name: &str| tools.config.machine.allow.iter().any(|allow| allow == name);
-        if spec.image().is_some_and(|image| image.privileged) && !allowed("privileged") {
+        let privileged = spec.image().is_some_and(|image| image.privileged);
+        if privileged && !tools.config.machine.allows("privileged") {
             return Err(Error::Privileged);
         }
         let dir = tools.disk.instance(id);

@@ -218,7 +218,7 @@ fn check(state: &State, app: &AppId, spec: &Arc<AppSpec>) -> Result<(), Refusal>
         });
     }
     let nowhere = |permission: &&String| {
-        state.node_count() > 0 && !state.nodes().any(|node| wish.is_allowed(permission, node))
+        state.node_count() > 0 && !state.nodes().any(|node| node.machine.allows(permission))
     };
     match wish.permissions().iter().find(nowhere) {
         Some(permission) => Err(Refusal::NotAllowed {
