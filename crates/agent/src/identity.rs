@@ -31,8 +31,8 @@ pub(crate) async fn ensure(config: &Config, dir: &Path) -> Result<Result<Identit
     }
 }
 
-/// Renews the certificate when half of its life is over. Never ends: a failure is tried again: there is
-/// the other half.
+/// Renews the certificate when half of its life is over. Never ends: a failure is tried again, for
+/// there is the other half.
 pub(crate) async fn keep_fresh(config: &Config, dir: &Path) -> Infallible {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;

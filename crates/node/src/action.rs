@@ -10,8 +10,8 @@ use model::{CopyRole, Mebibytes, Millis, Snapshot};
 /// the assignment under its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Have the image's layers on this node. May take minutes, so it can be cancelled; else only the
-    /// wait for a snapshot can.
+    /// Have the image's layers on this node. May take minutes, so it can be cancelled; else only
+    /// the wait for a snapshot can.
     PullImage {
         instance: InstanceId,
     },

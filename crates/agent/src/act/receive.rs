@@ -1,6 +1,6 @@
 //! Receives a snapshot from the node that has it. What arrived is held, without a name, until it
-//! is to be on disk; an agent that dies meanwhile leaves nothing of it. The wait for a source that is
-//! not ready is given up when no order asks for the snapshot any more.
+//! is to be on disk; an agent that dies meanwhile leaves nothing of it. The wait for a source that
+//! is not ready is given up when no order asks for the snapshot any more.
 
 use model::volume::Source;
 use model::{Millis, VolumeId};

@@ -1,6 +1,6 @@
 //! The wire: connections that deliver in order or break; now and then something is said again,
-//! late. What is said to or by a machine that is
-//! cut off waits, as TCP's retransmissions do, and arrives late if both ends still live.
+//! late. What is said to or by a machine that is cut off waits, as TCP's retransmissions do, and
+//! arrives late if both ends still live.
 
 use model::{Millis, Time};
 
