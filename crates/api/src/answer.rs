@@ -18,8 +18,13 @@ pub enum Failure {
     Fault(Fault),
     Violations(Vec<Violation>),
     Refusal(Refusal, ClusterId),
-    NoVersion { app: String, version: Version },
+    NoVersion {
+        app: String,
+        version: Version,
+    },
     Store(store::Error),
+    /// The methods that are possible.
+    Method(&'static str),
     Other(StatusCode, String),
 }
 
@@ -69,6 +74,11 @@ impl IntoResponse for Failure {
                 let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
                 let text = format!("{error}{}", cause.unwrap_or_default());
                 (StatusCode::SERVICE_UNAVAILABLE, render::message(&text))
+            }
+            Self::Method(allowed) => {
+                let body = render::message(&format!("only {allowed} are possible here"));
+                let status = StatusCode::METHOD_NOT_ALLOWED;
+                return (status, [(header::ALLOW, allowed)], Json(body)).into_response();
             }
             Self::Other(status, text) => (status, render::message(&text)),
         };
@@ -201,9 +211,28 @@ pub async fn no_such_method(request: Request) -> Failure {
     Failure::Other(StatusCode::METHOD_NOT_ALLOWED, text)
 }
 
+/// The framework's own refusals, of a body or a path, are plain text: here they get Marathon's form.
+async fn worded(response: Response) -> Response {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let status = response.status();
+    if !status.is_client_error() || kind.is_none_or(|kind| !kind.as_bytes().starts_with(b"text/")) {
+        return response;
+    }
+    let text = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            format!("the body is larger than {} MiB", crate::MAX_BODY >> 20)
+        }
+        _ => match axum::body::to_bytes(response.into_body(), crate::MAX_BODY).await {
+            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+            Err(error) => error.to_string(),
+        },
+    };
+    Failure::Other(status, text).into_response()
+}
+
 /// What every answer carries; each is counted.
 pub async fn headers(State(context): State<Context>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+    let mut response = worded(next.run(request).await).await;
     context.served.count(response.status());
     let headers = response.headers_mut();
     if let Ok(leader) = HeaderValue::from_str(&format!("http://{}", context.leader())) {

@@ -227,10 +227,27 @@ async fn refusals_have_marathons_status_and_words() {
     assert_eq!(of("DELETE", "/v2/apps/nope", "").await.0, 404);
     assert_eq!(of("DELETE", "/v2/deployments/x", "").await.0, 404);
     assert_eq!(of("GET", "/v2/nowhere", "").await.0, 404);
+    // What would make it says why it cannot.
+    let (status, body) = of("PUT", "/v2/apps/My_App", r#"{"cmd":"x y"}"#).await;
+    assert_eq!((status, &body["details"][0]["path"]), (422, &json!("/id")));
+    assert_eq!(of("GET", "/v2/apps/My_App", "").await.0, 404);
     assert_eq!(
         of("POST", "/v2/tasks/delete", r#"{"ids":["odd"]}"#).await.0,
         400
     );
+    let older = r#"{"ids":["web.3ab3fb04-1f1c-11e6-8b6f-0242ac110002"]}"#;
+    let (status, body) = of("POST", "/v2/tasks/delete", older).await;
+    assert_eq!((status, body), (200, json!({"tasks": []})));
+    // What the framework refuses has Marathon's form too.
+    let large = format!(r#"{{"id":"/x","cmd":"{}"}}"#, "x".repeat(9 << 20));
+    let refused = server.ask("POST", "/v2/apps", large).await;
+    let told = json!({"message": "the body is larger than 8 MiB"});
+    assert_eq!((refused.status, refused.json()), (413, told));
+    let (status, body) = of("GET", "/v2/apps/%ff", "").await;
+    assert_eq!((status, body["message"].is_string()), (400, true));
+    let refused = server.ask("GET", "/v2/apps/nope/restart", "").await;
+    assert_eq!(refused.status, 405);
+    assert_eq!(refused.headers["allow"], "POST");
     assert_eq!(of("POST", "/tandem/v1/tokens", "").await.0, 403);
     assert_eq!(of("DELETE", "/tandem/v1/volumes/x", "").await.0, 403);
 }

@@ -21,7 +21,8 @@ pub fn render<const N: usize>(headers: [&str; N], rows: &[[String; N]]) -> Strin
     for row in std::iter::once(&headers).chain(&rows) {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:width$}  "));
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -86,6 +87,13 @@ APP        INSTANCES  DETAIL
 /a         10/10      said:  [31mno
 ";
         assert_eq!(render(["APP", "INSTANCES", "DETAIL"], &rows), expected);
+    }
+
+    #[test]
+    fn a_cell_may_be_longer_than_a_format_can_pad() {
+        let long = "x".repeat(100_000);
+        let text = render(["CMD", "APP"], &[[long.clone(), "/a".into()]]);
+        assert_eq!(text.lines().nth(1), Some(&*format!("{long}  /a")));
     }
 
     #[test]

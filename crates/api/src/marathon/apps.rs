@@ -6,6 +6,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use marathon::query::{Embed, Filter, Selector};
 use marathon::{Update, Violation, render};
+use model::ids::ParseAppId;
+use model::time::ParseTime;
 use model::{AppId, AppSpec, Draft, Version};
 use planner::request::{self, Accepted, Force, Refusal};
 use serde_json::json;
@@ -27,13 +29,27 @@ pub enum Target {
     Version(AppId, Version),
 }
 
+/// Why a path is no [`Target`].
+pub enum BadPath {
+    App(String, ParseAppId),
+    Version(ParseTime),
+}
+
+impl From<BadPath> for Failure {
+    fn from(bad: BadPath) -> Self {
+        match bad {
+            BadPath::App(id, _) => Self::not_found(format!("App '/{id}' does not exist")),
+            BadPath::Version(fault) => Self::bad_request(fault.to_string()),
+        }
+    }
+}
+
 impl Target {
-    pub fn parse(path: &str) -> Result<Self, Failure> {
+    pub fn parse(path: &str) -> Result<Self, BadPath> {
         let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
         let app = |segments: &[&str]| {
             let text = segments.join("/");
-            AppId::parse(&text)
-                .map_err(|_| Failure::not_found(format!("App '/{text}' does not exist")))
+            AppId::parse(&text).map_err(|fault| BadPath::App(text, fault))
         };
         match segments.as_slice() {
             [group @ .., "*"] => Ok(Self::Group(format!("/{}", group.join("/")))),
@@ -42,13 +58,22 @@ impl Target {
             [of @ .., "tasks", task] => Ok(Self::Task(app(of)?, (*task).to_owned())),
             [of @ .., "versions"] => Ok(Self::Versions(app(of)?)),
             [of @ .., "versions", version] => {
-                let version = version
-                    .parse()
-                    .map_err(|e: model::time::ParseTime| Failure::bad_request(e.to_string()))?;
+                let version = version.parse().map_err(BadPath::Version)?;
                 Ok(Self::Version(app(of)?, version))
             }
             of => Ok(Self::App(app(of)?)),
         }
+    }
+
+    /// The refusal of any other method than those that mean something here.
+    fn not_here(&self) -> Failure {
+        Failure::Method(match self {
+            Self::App(_) => "GET, PUT, PATCH, DELETE",
+            Self::Restart(_) => "POST",
+            Self::Tasks(_) => "GET, DELETE",
+            Self::Task(..) => "DELETE",
+            Self::Group(_) | Self::Versions(_) | Self::Version(..) => "GET",
+        })
     }
 }
 
@@ -116,15 +141,8 @@ pub async fn read(
             let spec = spec_of(&state, &id, version)?;
             Ok(answer::json(render::definition(&id, &spec, version)))
         }
-        Target::Restart(_) | Target::Task(..) => Err(not_here()),
+        other @ (Target::Restart(_) | Target::Task(..)) => Err(other.not_here()),
     }
-}
-
-fn not_here() -> Failure {
-    Failure::Other(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "this method is not possible here".to_owned(),
-    )
 }
 
 fn spec_of(state: &model::State, id: &AppId, version: Version) -> Result<AppSpec, Failure> {
@@ -157,11 +175,14 @@ pub async fn create(State(context): State<Context>, query: Query, body: Bytes) -
 }
 
 fn missing_id() -> Failure {
-    let violation = Violation {
+    bad_id("must not be empty".to_owned())
+}
+
+fn bad_id(error: String) -> Failure {
+    Failure::from(Violation {
         path: "/id".to_owned(),
-        errors: vec!["must not be empty".to_owned()],
-    };
-    Failure::from(violation)
+        errors: vec![error],
+    })
 }
 
 /// `201` with the app, as Marathon answers a creation.
@@ -253,20 +274,19 @@ pub async fn patch(
 }
 
 async fn update_one(context: Context, path: &str, mode: Mode, body: Bytes) -> Answer {
-    let Target::App(id) = Target::parse(path)? else {
-        return Err(not_here());
+    let id = match Target::parse(path) {
+        Ok(Target::App(id)) => id,
+        Ok(other) => return Err(other.not_here()),
+        // What would make the app says why it cannot.
+        Err(BadPath::App(_, fault)) if !mode.existing => return Err(bad_id(fault.to_string())),
+        Err(bad) => return Err(bad.into()),
     };
     let update = marathon::parse_app(&body)?;
     if update
         .id()?
         .is_some_and(|given| given != id && given.name() != id.as_str().trim_start_matches('/'))
     {
-        let error = format!("differs from the path's, {id}");
-        return Err(Violation {
-            path: "/id".to_owned(),
-            errors: vec![error],
-        }
-        .into());
+        return Err(bad_id(format!("differs from the path's, {id}")));
     }
     let app = id.clone();
     let (done, warnings) = change(&context, move |draft| {
@@ -324,8 +344,9 @@ async fn update_many(context: Context, mode: Mode, body: Bytes) -> Answer {
 
 /// `POST …/restart`.
 pub async fn act(context: State<Context>, Path(path): Path<String>, query: Query) -> Answer {
-    let Target::Restart(id) = Target::parse(&path)? else {
-        return Err(not_here());
+    let id = match Target::parse(&path)? {
+        Target::Restart(id) => id,
+        other => return Err(other.not_here()),
     };
     let force = Force::from(query.flag("force", false));
     deploy(&context, move |draft| {
@@ -347,9 +368,10 @@ pub async fn remove(context: State<Context>, Path(path): Path<String>, query: Qu
         }
         Target::Tasks(id) => tasks::kill_of_app(&context, id, None, &query).await,
         Target::Task(id, task) => tasks::kill_of_app(&context, id, Some(task), &query).await,
-        Target::Group(_) | Target::Restart(_) | Target::Versions(_) | Target::Version(..) => {
-            Err(not_here())
-        }
+        other @ (Target::Group(_)
+        | Target::Restart(_)
+        | Target::Versions(_)
+        | Target::Version(..)) => Err(other.not_here()),
     }
 }
 

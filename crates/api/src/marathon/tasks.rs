@@ -56,8 +56,11 @@ pub async fn kill_many(State(context): State<Context>, query: Query, body: Bytes
         .map_err(|error| Failure::Fault(marathon::Fault::Json(error.to_string())))?;
     let mut instances = Vec::new();
     for id in &ids {
-        let malformed = || Failure::bad_request(format!("'{id}' is not a task's id"));
-        instances.push(InstanceId::from_task_id(id).ok_or_else(malformed)?);
+        match InstanceId::from_task_id(id) {
+            Some(instance) => instances.push(instance),
+            None if is_older(id) => {}
+            None => return Err(Failure::bad_request(format!("'{id}' is not a task's id"))),
+        }
     }
     let killed = kill(&context, instances, of(&query)).await?;
     match killed.accepted {
@@ -65,8 +68,17 @@ pub async fn kill_many(State(context): State<Context>, query: Query, body: Bytes
             let cluster = context.master.store().state().cluster;
             Ok(answer::deployment(StatusCode::OK, &accepted, cluster))
         }
-        None => Ok(answer::json(json!({ "tasks": shown(&context, &killed) }))),
+        None => Ok(answer::json(
+            json!({ "tasks": shown(&context, &killed.instances) }),
+        )),
     }
+}
+
+/// `web.3ab3fb04-1f1c-11e6-8b6f-0242ac110002`: as tasks were called before Marathon had instances.
+/// None of ours is.
+fn is_older(id: &str) -> bool {
+    let uuid = id.rsplit_once('.').map(|(_, uuid)| uuid.split('-'));
+    uuid.is_some_and(|parts| parts.map(str::len).eq([8, 4, 4, 4, 12]))
 }
 
 /// `DELETE /v2/apps/ID/tasks[/TASK]`.
@@ -98,13 +110,16 @@ pub async fn kill_of_app(
     if let (Some(task), []) = (&task, instances.as_slice()) {
         return Err(Failure::not_found(format!("Task '{task}' does not exist")));
     }
-    let killed = kill(context, instances, of(query)).await?;
+    let killed = kill(context, instances.clone(), of(query)).await?;
     match killed.accepted {
         Some(accepted) => Ok(answer::deployment(StatusCode::OK, &accepted, state.cluster)),
+        // Also one that was being killed before.
         None if task.is_some() => Ok(answer::json(
-            json!({ "task": shown(context, &killed).first() }),
+            json!({ "task": shown(context, &instances).first() }),
         )),
-        None => Ok(answer::json(json!({ "tasks": shown(context, &killed) }))),
+        None => Ok(answer::json(
+            json!({ "tasks": shown(context, &killed.instances) }),
+        )),
     }
 }
 
@@ -129,10 +144,10 @@ async fn kill(
     .await
 }
 
-/// The killed ones that have not ended yet.
-fn shown(context: &Context, killed: &Killed) -> Vec<render::TaskView> {
+/// Those that have not ended yet.
+fn shown(context: &Context, instances: &[InstanceId]) -> Vec<render::TaskView> {
     let state = context.master.store().state();
-    let instances = killed.instances.iter().filter_map(|id| state.instance(*id));
+    let instances = instances.iter().filter_map(|id| state.instance(*id));
     instances
         .filter_map(|instance| views::task(&state, instance))
         .collect()
