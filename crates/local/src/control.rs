@@ -1,8 +1,8 @@
 //! The supervisor's own small socket, `up.sock` in the state directory: one line
 //! of JSON each way. A second `up` and `down` speak it; nobody else needs to.
 
-use crate::error::{Doing, Error, Result};
-use crate::options::Attribute;
+use crate::error::{Doing, Error, Refusal, Result};
+use crate::options::Options;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
@@ -13,11 +13,9 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub(crate) enum Request {
-    /// At least `count` nodes; the attributes are for those that are new.
-    Nodes {
-        count: u8,
-        attributes: Vec<Attribute>,
-    },
+    /// At least so many nodes; the attributes are for those that are new. All else must be as it
+    /// is.
+    Up(Box<Options>),
     Down,
 }
 
@@ -25,6 +23,8 @@ pub(crate) enum Request {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reply {
     Running(Running),
+    /// What was asked for differently, as [`Options::differences`] says it.
+    Other(Vec<String>),
     Failed(String),
 }
 
@@ -77,6 +77,7 @@ pub(crate) fn ask(state_dir: &Path, request: &Request) -> Result<Option<Running>
     }
     match serde_json::from_str(&answer).map_err(json)? {
         Reply::Running(running) => Ok(Some(running)),
+        Reply::Other(differences) => Err(Refusal::Other { pid, differences }.into()),
         Reply::Failed(said) => Err(Error::Supervisor { pid, said }),
     }
 }

@@ -32,6 +32,8 @@ pub enum Refusal {
     },
     #[error("{subnet} is already routed: {route}")]
     AlreadyRouted { subnet: Subnet, route: String },
+    #[error("a cluster of no nodes runs nothing")]
+    NoNodes,
     #[error("{nodes} nodes do not fit beside {machine}")]
     TooManyNodes { nodes: u8, machine: Subnet },
     #[error("attribute {attribute} is for none of the {nodes} nodes")]
@@ -44,6 +46,8 @@ pub enum Refusal {
     Busy { state_dir: PathBuf },
     #[error("a cluster with its state in {state_dir} runs on this machine (process {pid})")]
     OtherCluster { state_dir: PathBuf, pid: u32 },
+    #[error("the cluster runs already (process {pid}), with {}", differences.join(" and "))]
+    Other { pid: u32, differences: Vec<String> },
     #[error("link {link} is there already")]
     LinkTaken { link: &'static str },
 }
@@ -79,6 +83,11 @@ impl Refusal {
             Refusal::AlreadyRouted { route, .. } => {
                 format!("remove that route (`ip route del {route}`), or choose other addresses")
             }
+            Refusal::NoNodes => "ask for one or more".into(),
+            Refusal::TooManyNodes { machine, .. } if machine.prefix() == 32 => format!(
+                "nodes have the addresses above the machine's: give its prefix, such as {}/24",
+                machine.address
+            ),
             Refusal::TooManyNodes { .. } => "ask for fewer nodes".into(),
             Refusal::NoSuchNode { .. } => {
                 "nodes are named n1, n2 and so on; ask for more, or correct the name".into()
@@ -89,6 +98,7 @@ impl Refusal {
             Refusal::OtherCluster { state_dir, .. } => {
                 format!("`tandem down --state-dir {}` stops it", state_dir.display())
             }
+            Refusal::Other { .. } => "`tandem down` first, or ask for what runs".into(),
             Refusal::LinkTaken { link } => format!(
                 "`tandem down` with the state directory of the cluster that left it, or `ip link delete {link}`"
             ),

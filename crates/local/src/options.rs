@@ -129,6 +129,9 @@ impl Options {
     /// All that can be known before the machine is looked at: every node has an
     /// address, and every attribute a node.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
+        if self.nodes == 0 {
+            return Err(Refusal::NoNodes);
+        }
         let names: Vec<String> = (1..=self.nodes)
             .map(|number| self.node(number).map(|node| node.name))
             .collect::<Result<_, _>>()?;
@@ -143,6 +146,42 @@ impl Options {
             }),
             None => Ok(()),
         }
+    }
+
+    /// What the running cluster has otherwise than `wanted`, and cannot change while it runs:
+    /// `API port 8080, not 8081`. Nodes may come, and bring attributes.
+    pub(crate) fn differences(&self, wanted: &Options) -> Vec<String> {
+        fn other<T: PartialEq + fmt::Display>(what: &str, have: T, wanted: T) -> Option<String> {
+            (have != wanted).then(|| format!("{what} {have}, not {wanted}"))
+        }
+        let (have, ports) = (self.ports, wanted.ports);
+        let logs = [&self.log_dir, &wanted.log_dir].map(|dir| dir.display().to_string());
+        let [log_dir, wanted_log_dir] = logs;
+        let lacking = (1..=self.nodes).flat_map(|number| {
+            let name = format!("n{number}");
+            let given = wanted.attributes.iter().filter(move |a| {
+                let has = |own: &&Attribute| own.is_for(&name) && own.attribute == a.attribute;
+                a.is_for(&name) && !self.attributes.iter().any(|own| has(&own))
+            });
+            given.map(move |a| format!("n{number} without {}", a.attribute))
+        });
+        let mut differences: Vec<String> = [
+            other("machine", self.machine, wanted.machine),
+            other("network", self.overlay, wanted.overlay),
+            other("API port", have.api, ports.api),
+            other("registry port", have.registry, ports.registry),
+            other("agents' port", have.agents, ports.agents),
+            other("logs in", log_dir, wanted_log_dir),
+            other("control group", &self.cgroup, &wanted.cgroup),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(lacking)
+        .collect();
+        if differences.is_empty() && self.roles != wanted.roles {
+            differences.push("other settings of its roles".to_owned());
+        }
+        differences
     }
 
     /// The master as it is to be started.
@@ -321,6 +360,42 @@ mod tests {
             options.master().argv,
             ["master", "10.0.15.10", "/var/lib/tandem/master"]
         );
+    }
+
+    #[test]
+    fn a_running_cluster_says_what_it_cannot_change() {
+        let attributes = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let running = Options {
+            attributes: attributes(&["n1=disk:ssd"]),
+            ..options()
+        };
+        let more = Options {
+            nodes: 4,
+            attributes: attributes(&["n1=disk:ssd", "n4=disk:ssd"]),
+            ..running.clone()
+        };
+        let fewer = Options {
+            nodes: 1,
+            attributes: Vec::new(),
+            ..running.clone()
+        };
+        for same in [running.clone(), more, fewer] {
+            assert_eq!(running.differences(&same), <[&str; 0]>::default());
+        }
+        let mut other = running.clone();
+        other.ports.api = 8081;
+        other.attributes = attributes(&["disk:ssd", "n1=zone:west"]);
+        other.nodes = 2;
+        let expected = [
+            "API port 8080, not 8081",
+            "n1 without zone:west",
+            "n2 without disk:ssd",
+            "n3 without disk:ssd",
+        ];
+        assert_eq!(running.differences(&other), expected);
+        let mut other = running.clone();
+        other.roles.agent.argv.push("--config=x".into());
+        assert_eq!(running.differences(&other), ["other settings of its roles"]);
     }
 
     #[test]

@@ -278,9 +278,14 @@ impl Supervisor {
             }
             Event::Answering => self.answering = true,
             Event::Asked {
-                request: Request::Nodes { count, attributes },
+                request: Request::Up(wanted),
                 answer,
-            } => self.grow(count, attributes, answer),
+            } => match self.options.differences(&wanted).as_slice() {
+                [] => self.grow(wanted.nodes, wanted.attributes, answer),
+                differences => {
+                    let _ = answer.send(Reply::Other(differences.to_vec()));
+                }
+            },
             // Handled where the supervisor ends.
             Event::Asked {
                 request: Request::Down,

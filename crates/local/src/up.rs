@@ -64,10 +64,7 @@ use Claim::{Free, Taken};
 /// The lock; or, where a supervisor has it, that supervisor's answer. One that is
 /// just starting or stopping is waited for.
 fn lock_or_ask(options: &Options) -> Result<Claim> {
-    let request = Request::Nodes {
-        count: options.nodes,
-        attributes: options.attributes.clone(),
-    };
+    let request = Request::Up(Box::new(options.clone()));
     let patience = Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(lock) = state::lock(&options.state_dir)? {

@@ -39,7 +39,6 @@ pub struct Config {
     pub dir: PathBuf,
     /// Where agents connect.
     pub listen: SocketAddr,
-    /// Used when the cluster is founded.
     pub settings: Settings,
 }
 
@@ -52,6 +51,11 @@ pub enum Error {
     },
     #[error("begin a leadership")]
     Lead { source: store::Error },
+    #[error(
+        "this cluster keeps the settings that it was founded with: start it with them, or purge its \
+         state"
+    )]
+    Subnet { source: request::OtherSubnet },
     #[error("open the master's authority")]
     Authority { source: protocol::Error },
     #[error("serve agents")]
@@ -88,12 +92,12 @@ impl Master {
         let epoch = store
             .write(move |draft| {
                 let cluster = model::ClusterId(protocol::trust::random_number().max(1));
-                request::found(draft, cluster, settings);
-                Ok::<_, std::convert::Infallible>(request::lead(draft))
+                request::found(draft, cluster, settings)?;
+                Ok(request::lead(draft))
             })
             .await
-            .map_err(|source| Error::Lead { source })?;
-        let Ok(epoch) = epoch;
+            .map_err(|source| Error::Lead { source })?
+            .map_err(|source| Error::Subnet { source })?;
         let listener = Listener::bind(config.listen, &authority)
             .await
             .map_err(|source| Error::Listen { source })?;

@@ -35,6 +35,10 @@ pub enum Change {
         cluster: ClusterId,
         settings: Settings,
     },
+    /// The cluster is led with other settings than before.
+    Configured {
+        settings: Settings,
+    },
     /// A leadership began; numbers drawn from now on begin with its epoch.
     Led {
         epoch: Epoch,

@@ -62,7 +62,7 @@ pub struct State {
     directory: u64,
 }
 
-/// What is set when a cluster is founded, and holds for its life.
+/// What those who lead a cluster set for it. The subnet holds for its life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// The overlay that instances' and nodes' addresses come from.

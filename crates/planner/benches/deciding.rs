@@ -84,7 +84,7 @@ impl Cluster {
             sequence: 0,
         };
         cluster.decide(|draft| {
-            request::found(draft, ClusterId(7), Settings::default());
+            request::found(draft, ClusterId(7), Settings::default()).unwrap();
             request::lead(draft);
             for n in 0..NODES {
                 let hello = hello(n);

@@ -425,3 +425,20 @@ fn tokens_are_spent_once() {
         Err(Refusal::TokenExpired(_))
     ));
 }
+
+#[test]
+fn a_cluster_follows_its_leaders_settings_but_keeps_its_network() {
+    let mut cluster = Cluster::new(1);
+    let (founded, mut settings) = (cluster.state().cluster, cluster.state().settings.clone());
+    settings.node_timeout = Millis::seconds(30);
+    let taken = cluster.decide(|draft| request::found(draft, ClusterId(8), settings.clone()));
+    assert_eq!(taken, Ok(()));
+    assert_eq!(cluster.state().cluster, founded);
+    assert_eq!(cluster.state().settings, settings);
+
+    settings.subnet = ([10, 99, 0, 0].into(), 16);
+    let refused = cluster.decide(|draft| request::found(draft, ClusterId(8), settings));
+    let said = refused.map_err(|fault| fault.to_string());
+    let told = "its network is 10.32.0.0/12 for its life, not 10.99.0.0/16";
+    assert_eq!(said, Err(told.to_owned()));
+}

@@ -37,6 +37,7 @@ impl State {
                 self.cluster = *cluster;
                 self.settings = settings.clone();
             }
+            Change::Configured { settings } => self.settings = settings.clone(),
             Change::Led { epoch } => {
                 self.epoch = *epoch;
                 self.drawn = 0;

@@ -1,5 +1,7 @@
 //! The cluster's founding, its leaderships, and the tokens that nodes join with.
 
+use std::net::Ipv4Addr;
+
 use model::ids::{ClusterId, Epoch};
 use model::state::{Settings, Token};
 use model::time::{Millis, Time};
@@ -7,11 +9,33 @@ use model::{Change, Draft};
 
 use crate::request::Refusal;
 
-/// Founds the cluster, once: a state that has one keeps it and its settings.
-pub fn found(draft: &mut Draft, cluster: ClusterId, settings: Settings) {
-    if draft.state().cluster == ClusterId::default() {
+/// The overlay cannot become another one: instances and volumes' apps have addresses of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "its network is {}/{} for its life, not {}/{}",
+    have.0, have.1, wanted.0, wanted.1
+)]
+pub struct OtherSubnet {
+    pub have: (Ipv4Addr, u8),
+    pub wanted: (Ipv4Addr, u8),
+}
+
+/// Founds the cluster, once: a state that has one keeps it, and follows the settings of those who
+/// lead it.
+pub fn found(draft: &mut Draft, cluster: ClusterId, settings: Settings) -> Result<(), OtherSubnet> {
+    let state = draft.state();
+    if state.cluster == ClusterId::default() {
         draft.apply(Change::Founded { cluster, settings });
+        return Ok(());
     }
+    let (have, wanted) = (state.settings.subnet, settings.subnet);
+    if have != wanted {
+        return Err(OtherSubnet { have, wanted });
+    }
+    if state.settings != settings {
+        draft.apply(Change::Configured { settings });
+    }
+    Ok(())
 }
 
 /// Begins a leadership and gives its number.

@@ -28,7 +28,7 @@ pub use apps::{
 pub use change::change;
 pub(crate) use change::take_volumes;
 pub(crate) use change::{share_down, share_up};
-pub use cluster::{found, lead, make_token, use_token};
+pub use cluster::{OtherSubnet, found, lead, make_token, use_token};
 pub use instances::{Kill, Killed, kill_instances};
 pub use moves::{
     MoveRefusal, cancel, cancel_move, move_app, move_volume, plan_move, plan_volume_move,

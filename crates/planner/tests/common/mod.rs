@@ -151,7 +151,7 @@ impl Cluster {
             unprepared: BTreeSet::new(),
         };
         cluster.decide(|draft| {
-            request::found(draft, ClusterId(7), Settings::default());
+            request::found(draft, ClusterId(7), Settings::default()).expect("a new one");
             request::lead(draft);
         });
         for n in 1..=nodes {

@@ -187,7 +187,8 @@ impl World {
             lead_at: None,
         });
         self.decide(|draft| {
-            request::found(draft, CLUSTER, model::state::Settings::default());
+            request::found(draft, CLUSTER, model::state::Settings::default())
+                .expect("every master of a world has the same settings");
             request::lead(draft)
         });
         self.after(TICK, Event::Tick { run });

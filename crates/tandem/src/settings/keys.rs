@@ -188,7 +188,7 @@ sections! {
     "local" "Local cluster": LocalGiven => Local {
         /// How many nodes
         nodes: u8 = 3, "nodes", "TANDEM_LOCAL_NODES";
-        /// The machine's own address among its nodes; node n has the n-th above
+        /// The machine's own address among its nodes, with prefix; node n has the n-th above
         machine: local::Subnet = local::Subnet::new(Ipv4Addr::new(10, 0, 15, 10), 24), "machine", "TANDEM_LOCAL_MACHINE";
         /// Directory for the logs of master, registry and nodes
         log_dir: PathBuf = PathBuf::from("/var/log/tandem"), "log-dir", "TANDEM_LOCAL_LOG_DIR";
