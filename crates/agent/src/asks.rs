@@ -236,6 +236,16 @@ async fn exec(
     };
     let exec = match instance.exec(&spec).await {
         Ok(exec) => exec,
+        // As a shell tells it: the command is not there, or cannot be executed.
+        Err(container::Error::Exec {
+            message,
+            code: Some(code),
+        }) => {
+            answer
+                .say(Part::Stderr(format!("{message}\n").into()))
+                .await?;
+            return answer.say(Part::Exited(code)).await;
+        }
         Err(error) => return answer.say(Part::Failed(words(&error))).await,
     };
     if let (Streams::Terminal(console), Some((rows, columns))) = (&exec.streams, tty)

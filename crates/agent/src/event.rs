@@ -22,7 +22,8 @@ pub(crate) enum Event {
         outcome: Result<Done, String>,
     },
     Ended(InstanceId, Exit),
-    Health(InstanceId, Health),
+    /// And why its last check failed, if it did.
+    Health(InstanceId, Health, Option<String>),
     Network(NetworkState),
     /// Network and names follow the directory of this revision.
     Applied(Revision),

@@ -1,5 +1,5 @@
 //! Runs the health checks of one instance for as long as it is to be checked, and tells the heart
-//! of flips only.
+//! of flips, and of a failure that is another than the one before.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -29,30 +29,37 @@ pub(crate) struct Checks {
 
 struct Shared {
     checkers: Vec<Checker>,
-    told: Health,
+    /// Why the last run of each failed.
+    ailments: Vec<Option<String>>,
+    told: (Health, Option<String>),
+}
+
+impl Shared {
+    /// What is to be told now, if it is news.
+    fn news(&mut self) -> Option<(Health, Option<String>)> {
+        let ailment = self.ailments.iter().flatten().next().cloned();
+        let now = (combined(&self.checkers), ailment);
+        (std::mem::replace(&mut self.told, now.clone()) != now).then_some(now)
+    }
 }
 
 impl Checks {
     /// Never ends by itself.
     pub async fn run(self) {
-        let checkers = self
-            .assigned
-            .spec
-            .health_checks
-            .iter()
-            .map(|check| Checker::new(check, self.since, self.known))
-            .collect();
+        let checks = &self.assigned.spec.health_checks;
         let shared = Mutex::new(Shared {
-            checkers,
-            told: self.known,
+            checkers: checks
+                .iter()
+                .map(|check| Checker::new(check, self.since, self.known))
+                .collect(),
+            ailments: vec![None; checks.len()],
+            told: (self.known, None),
         });
-        let count = self.assigned.spec.health_checks.len();
-        join_all((0..count).map(|n| self.repeat(n, &shared))).await;
+        join_all((0..checks.len()).map(|n| self.repeat(n, &shared))).await;
     }
 
     async fn repeat(&self, n: usize, shared: &Mutex<Shared>) {
         let check = &self.assigned.spec.health_checks[n];
-        let mut said = None;
         loop {
             let (due, limit) = {
                 let shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,20 +70,17 @@ impl Checks {
             let began = self.clock.now();
             let outcome = probe(&self.place, &self.assigned, check, limit).await;
             let why = outcome.err().map(|failure| words(&failure));
-            let flipped = {
+            let news = {
                 let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 shared.checkers[n].took(why.is_none(), began, self.clock.now());
-                let health = combined(&shared.checkers);
-                (std::mem::replace(&mut shared.told, health) != health).then_some(health)
+                shared.ailments[n] = why;
+                shared.news()
             };
-            if why != said {
-                if let Some(why) = &why {
+            if let Some((health, ailment)) = news {
+                if let Some(why) = &ailment {
                     tracing::info!(instance.id = %self.id, "A health check failed: {why}");
                 }
-                said = why;
-            }
-            if let Some(health) = flipped {
-                let event = Event::Health(self.id, health);
+                let event = Event::Health(self.id, health, ailment);
                 if self.events.send(event).await.is_err() {
                     return;
                 }

@@ -204,7 +204,7 @@ impl Heart {
             Event::Lost => self.lost(),
             Event::Acted { action, outcome } => self.acted(action, outcome),
             Event::Ended(id, exit) => self.ended(id, exit),
-            Event::Health(id, health) => self.flipped(id, health),
+            Event::Health(id, health, ailment) => self.checked(id, health, ailment),
             Event::Network(state) => {
                 if matches!(state, NetworkState::Up(_)) {
                     // What waited for it need not wait longer.
@@ -225,15 +225,17 @@ impl Heart {
         Ok(())
     }
 
-    fn flipped(&mut self, id: InstanceId, health: Health) {
+    fn checked(&mut self, id: InstanceId, health: Health, ailment: Option<String>) {
         let local = self.observed.instances.get_mut(&id);
         // The check may have outlived its instance by a moment.
         let Some(local) = local.filter(|local| matches!(local.stage, Stage::Running { .. })) else {
             return;
         };
-        local.health = health;
-        tracing::info!(instance.id = %id, "{id} is {health:?}");
-        self.tools.note(id, |note| note.health = health);
+        local.ailment = ailment;
+        if std::mem::replace(&mut local.health, health) != health {
+            tracing::info!(instance.id = %id, "{id} is {health:?}");
+            self.tools.note(id, |note| note.health = health);
+        }
     }
 
     /// Everything that follows from what is known now.

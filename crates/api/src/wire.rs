@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use master::Arrived;
 use model::instance::ExitStatus;
 use model::movement::Phase;
-use model::{Goal, Health, Presence, Rung, State, VolumeId};
+use model::{Goal, Health, NodeRecord, Presence, Rung, State, VolumeId};
 use planner::request;
 use serde::Serialize;
 
@@ -19,7 +19,16 @@ pub struct Status {
     pub nodes: NodeCounts,
     pub apps: usize,
     pub instances: usize,
+    pub lost: Vec<Lost>,
     pub waiting: Vec<Queued>,
+}
+
+/// A node that is silent, and the apps whose instances there are not replaced elsewhere.
+#[derive(Debug, Serialize)]
+pub struct Lost {
+    pub node: String,
+    pub since: String,
+    pub apps: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,6 +128,9 @@ pub struct Queued {
     pub missing: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+    /// Those that hold the whole app back.
+    pub hindrances: Vec<String>,
+    /// The hindrances, and what holds nodes back, each with the number of them.
     pub reasons: Vec<String>,
     pub nodes: Vec<NodeReasons>,
 }
@@ -326,7 +338,7 @@ impl Instance {
                 Health::Healthy => "healthy",
                 Health::Unhealthy => "unhealthy",
             },
-            detail: instance.detail.clone(),
+            detail: silence(node, instance).or_else(|| instance.detail.clone()),
             exit: instance.exit.as_ref().map(Exit::from),
             version: instance.version.to_string(),
             placed_at: instance.placed_at.to_string(),
@@ -334,6 +346,14 @@ impl Instance {
             ended_at: instance.ended_at.map(|at| at.to_string()),
         }
     }
+}
+
+/// That nobody knows what an instance does now.
+fn silence(node: Option<&NodeRecord>, instance: &model::Instance) -> Option<String> {
+    let Presence::Lost { since } = node?.presence else {
+        return None;
+    };
+    (!instance.has_ended()).then(|| format!("as last seen: its node is silent since {since}"))
 }
 
 impl From<&model::Exit> for Exit {
@@ -352,7 +372,7 @@ impl From<&model::Exit> for Exit {
                 signal: Some(*signal),
                 ..base
             },
-            ExitStatus::NeverRan(why) => Self {
+            ExitStatus::NeverRan(why) | ExitStatus::Unhealthy(why) => Self {
                 reason: Some(why.clone()),
                 ..base
             },

@@ -99,6 +99,8 @@ pub enum ExitStatus {
     Unknown,
     /// It never ran: why.
     NeverRan(String),
+    /// It was ended for what its health checks said.
+    Unhealthy(String),
 }
 
 /// Where an instance was put, with everything it was given there. Decided once.

@@ -53,6 +53,10 @@ pub fn of_instance(
         (Some(failure), None) => Some(failure.why.clone()),
         (Some(failure), Some(flight)) if failure.action == *flight => Some(failure.why.clone()),
         (_, Some(flight)) => Some(flight.verb().to_owned()),
+        (None, None) if rung == Rung::Running => {
+            let ailment = local.ailment.as_ref();
+            ailment.map(|why| format!("a health check fails: {why}"))
+        }
         (None, None) => waiting(id, local, assignment, observed),
     };
     (rung > Rung::Placed || level.detail.is_some()).then_some(level)

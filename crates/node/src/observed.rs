@@ -46,6 +46,8 @@ impl Link {
 pub struct Local {
     pub stage: Stage,
     pub health: Health,
+    /// Why its last health check failed.
+    pub ailment: Option<String>,
     /// When the stop signal was sent.
     pub stopping: Option<Time>,
     /// Its processes are stopped where they are; the kernel says so.

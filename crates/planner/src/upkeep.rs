@@ -151,10 +151,13 @@ pub(crate) fn settle(draft: &mut Draft, id: InstanceId) {
             draft.apply(Change::InstanceGone { instance: id });
         }
     } else if is_to_be_killed(instance) {
-        let app = instance.app.clone();
+        let instance = instance.clone();
+        let why = instance.detail.clone();
+        let why = why.unwrap_or_else(|| "its health checks fail".to_owned());
+        remember(draft, &instance, ended(ExitStatus::Unhealthy(why)));
         stop::stop(draft, id, StopCause::Unhealthy);
         // Marathon does not wait here; but what is always sick must not be started without end.
-        lengthen_delay(draft, &app);
+        lengthen_delay(draft, &instance.app);
     }
 }
 
@@ -168,16 +171,28 @@ fn is_to_be_killed(instance: &Instance) -> bool {
 /// Remembers that an instance ended by itself, and lengthens its app's backoff. An end whose
 /// status nobody saw says nothing against the app.
 fn account(draft: &mut Draft, instance: &Instance) {
-    let now = draft.now();
     let Some(app) = draft.state().app(&instance.app) else {
         return;
     };
-    let exit = instance.exit.clone().unwrap_or(Exit {
-        status: ExitStatus::Unknown,
+    let exit = instance.exit.clone();
+    let exit = exit.unwrap_or_else(|| ended(ExitStatus::Unknown));
+    let counts = exit.status != ExitStatus::Unknown && app.is_current(instance.version);
+    remember(draft, instance, exit);
+    if counts {
+        lengthen_delay(draft, &instance.app);
+    }
+}
+
+fn ended(status: ExitStatus) -> Exit {
+    Exit {
+        status,
         out_of_memory: false,
         last_line: None,
-    });
-    let counts = exit.status != ExitStatus::Unknown && app.is_current(instance.version);
+    }
+}
+
+/// As what ended last in its app.
+fn remember(draft: &mut Draft, instance: &Instance, exit: Exit) {
     let node = instance.placement.node;
     let hostname = draft.state().node(node).map(|n| n.machine.hostname.clone());
     let failure = Failure {
@@ -185,16 +200,13 @@ fn account(draft: &mut Draft, instance: &Instance) {
         node,
         hostname: hostname.unwrap_or_default(),
         version: instance.version,
-        at: now,
+        at: draft.now(),
         exit,
     };
     draft.apply(Change::AppFailed {
         app: instance.app.clone(),
         failure: Box::new(failure),
     });
-    if counts {
-        lengthen_delay(draft, &instance.app);
-    }
 }
 
 /// Lets the app wait before its next start: its first delay, or the last one times the factor.

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Cluster, app, changed, check, machine, spec};
+use model::instance::ExitStatus;
 use model::quantity::Quantity;
 use model::spec::{Command, Container, HostPort, ImageContainer, Network, Port, UpgradeStrategy};
 use model::time::{Millis, Time};
@@ -246,6 +247,14 @@ fn an_unhealthy_instance_is_killed_and_replaced() {
     cluster.sick.insert(app("/web"));
     cluster.stubborn.insert(app("/web"));
     cluster.settle();
+    let failure = cluster
+        .state()
+        .app(&app("/web"))
+        .unwrap()
+        .last_failure
+        .clone();
+    let why = failure.map(|failure| failure.exit.status);
+    assert!(matches!(why, Some(ExitStatus::Unhealthy(_))), "{why:?}");
     assert!(
         cluster.show("/web").contains("(Unhealthy)"),
         "{}",

@@ -226,5 +226,6 @@ fn how(instance: &Instance) -> String {
         Some(ExitStatus::Signal(signal)) => format!(" (signal {signal})"),
         Some(ExitStatus::Unknown) => " (nobody knows how)".into(),
         Some(ExitStatus::NeverRan(why)) => format!(" (never ran: {why})"),
+        Some(ExitStatus::Unhealthy(why)) => format!(" (unhealthy: {why})"),
     }
 }

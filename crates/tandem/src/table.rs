@@ -71,6 +71,12 @@ pub fn short(amount: f64) -> String {
     text.strip_suffix(".0").unwrap_or(&text).to_owned()
 }
 
+/// Processors: an app may ask for a hundredth of one.
+pub fn cpus(amount: f64) -> String {
+    let text = format!("{amount:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,5 +115,7 @@ APP        INSTANCES  DETAIL
     fn amounts_are_short() {
         let shown = [64.0, 1024.0, 1536.0, 3_145_728.0].map(mebibytes);
         assert_eq!(shown, ["64 MiB", "1 GiB", "1.5 GiB", "3 TiB"]);
+        let shown = [0.01, 0.5, 0.0, 10.0, 1.25].map(cpus);
+        assert_eq!(shown, ["0.01", "0.5", "0", "10", "1.25"]);
     }
 }

@@ -1,12 +1,14 @@
 //! The cluster at a glance, and what waits.
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
-use model::{App, Presence, State as Cluster};
+use model::{App, AppId, Presence, State as Cluster};
 
 use crate::Context;
 use crate::answer::{self, Answer};
 use crate::marathon::queue::{missing, why};
-use crate::wire::{NodeCounts, NodeReasons, Queued, Status};
+use crate::wire::{Lost, NodeCounts, NodeReasons, Queued, Status};
 
 pub async fn status(State(context): State<Context>) -> Answer {
     let state = now(&context);
@@ -23,6 +25,7 @@ pub async fn status(State(context): State<Context>) -> Answer {
         },
         apps: state.app_count(),
         instances: state.instance_count(),
+        lost: lost(&state),
         waiting: waiting(&state),
     }))
 }
@@ -36,6 +39,27 @@ fn now(context: &Context) -> Cluster {
     store.state().at(store.now())
 }
 
+fn lost(state: &Cluster) -> Vec<Lost> {
+    let silent = state.nodes().filter_map(|node| match node.presence {
+        Presence::Here => None,
+        Presence::Lost { since } => Some((node, since)),
+    });
+    silent
+        .map(|(node, since)| {
+            let there = node.instances.iter().filter_map(|id| state.instance(*id));
+            let apps: BTreeSet<&AppId> = there
+                .filter(|instance| instance.is_active())
+                .map(|instance| &instance.app)
+                .collect();
+            Lost {
+                node: node.machine.name.clone(),
+                since: since.to_string(),
+                apps: apps.into_iter().map(ToString::to_string).collect(),
+            }
+        })
+        .collect()
+}
+
 fn waiting(state: &Cluster) -> Vec<Queued> {
     state
         .apps()
@@ -46,7 +70,7 @@ fn waiting(state: &Cluster) -> Vec<Queued> {
 
 fn queued(state: &Cluster, app: &App) -> Queued {
     let why = why(state, app).unwrap_or_default();
-    let hindrances = why.hindrances.iter().map(ToString::to_string);
+    let hindrances: Vec<String> = why.hindrances.iter().map(ToString::to_string).collect();
     let counts = why.counts().into_iter().map(|(count, reason)| match count {
         1 => format!("1 node: {reason}"),
         count => format!("{count} nodes: {reason}"),
@@ -66,7 +90,8 @@ fn queued(state: &Cluster, app: &App) -> Queued {
             .delay
             .filter(|delay| delay.until > state.now)
             .map(|delay| delay.until.to_string()),
-        reasons: hindrances.chain(counts).collect(),
+        reasons: hindrances.iter().cloned().chain(counts).collect(),
+        hindrances,
         nodes: nodes.collect(),
     }
 }

@@ -107,6 +107,7 @@ pub(crate) fn explained(exit: &Exit) -> String {
         ExitStatus::Signal(signal) => format!("Container was ended by signal {signal}"),
         ExitStatus::Unknown => "Container ended while nobody could see its status".to_owned(),
         ExitStatus::NeverRan(why) => format!("Container could not be started: {why}"),
+        ExitStatus::Unhealthy(why) => format!("Container was killed: {why}"),
     };
     match &exit.last_line {
         Some(line) if !line.is_empty() => format!("{how}; it said last: {line}"),

@@ -67,6 +67,7 @@ impl TaskState {
         match exit.status {
             ExitStatus::Code(0) if !exit.out_of_memory => Self::Finished,
             ExitStatus::Code(_) | ExitStatus::Signal(_) | ExitStatus::NeverRan(_) => Self::Failed,
+            ExitStatus::Unhealthy(_) => Self::Killed,
             ExitStatus::Unknown => Self::Lost,
         }
     }

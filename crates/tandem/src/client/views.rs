@@ -105,7 +105,17 @@ pub struct Status {
     pub nodes: NodeCounts,
     pub apps: u64,
     pub instances: u64,
+    pub lost: Vec<Lost>,
     pub waiting: Vec<Queued>,
+}
+
+/// A node that is silent, and the apps whose instances there nobody replaces.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Lost {
+    pub node: String,
+    pub since: String,
+    pub apps: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -120,8 +130,7 @@ pub struct NodeCounts {
 pub struct Queued {
     pub app: String,
     pub missing: u32,
-    pub until: Option<String>,
-    pub reasons: Vec<String>,
+    pub hindrances: Vec<String>,
     pub nodes: Vec<NodeReasons>,
 }
 

@@ -6,7 +6,7 @@ use super::wait::{self, Waiting};
 use crate::client::views::{App, Apps, Deployed, OneApp};
 use crate::client::{Ask, Connection, path};
 use crate::fault::Result;
-use crate::table::{self, mebibytes, short};
+use crate::table::{self, cpus, mebibytes};
 use crate::{ask, out};
 
 #[derive(Debug, clap::Subcommand)]
@@ -129,7 +129,7 @@ fn render(apps: &[App]) -> String {
             app.id.clone(),
             format!("{}/{}", app.tasks_running, app.instances),
             health(app),
-            short(app.cpus),
+            cpus(app.cpus),
             mebibytes(app.mem),
             state(app).into(),
             program(app),
@@ -152,7 +152,7 @@ fn render_one(app: &App) -> String {
             ),
         ),
         ("HEALTH", health(app)),
-        ("CPUS", short(app.cpus)),
+        ("CPUS", cpus(app.cpus)),
         ("MEM", mebibytes(app.mem)),
         ("STATE", state(app).into()),
         ("VERSION", app.version.clone()),

@@ -122,26 +122,28 @@ async fn open(client: &Client, instance: &str, tail: Option<u32>, follow: bool) 
 /// Everything there is, in the order in which it was written.
 async fn print(client: &Client, apps: &BTreeSet<String>, tail: Option<u32>) -> Result<()> {
     let instances = instances(client, apps).await?;
-    let mut lines = Vec::new();
-    let mut unread = None;
+    let (mut lines, mut unread) = (Vec::new(), Vec::new());
     for instance in &instances {
         match read(client, &instance.id, tail).await {
             Ok(read) => lines.extend(read),
-            Err(fault) => {
-                talk!(
-                    "warning: the log of {} cannot be read: {}",
-                    instance.id,
-                    reason(&fault)
-                );
-                unread = Some(fault);
-            }
+            Err(fault) => unread.push((&instance.id, fault)),
         }
     }
-    if let (true, Some(fault)) = (lines.is_empty(), unread) {
-        return Err(fault);
+    if lines.is_empty() && unread.len() == 1 {
+        return Err(unread.remove(0).1);
     }
-    if lines.is_empty() {
-        talk!("nothing was written yet; `tandem ps` shows what the instances are at");
+    for (id, fault) in &unread {
+        talk!("warning: the log of {id} cannot be read: {}", reason(fault));
+    }
+    match (instances.is_empty(), lines.is_empty(), tail) {
+        (true, ..) => talk!(
+            "no instance is there now, and a log goes with its instance; `tandem ps` shows what the \
+             last one said"
+        ),
+        (false, true, Some(0)) | (false, false, _) => {}
+        (false, true, _) => {
+            talk!("nothing was written yet; `tandem ps` shows what the instances are at");
+        }
     }
     lines.sort_by(|a, b| a.time.cmp(&b.time));
     out::data(&merged(&lines, instances.len() > 1))

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Reading;
-use super::names::{explain_app, explain_node};
+use super::names::{explain_app, explain_node, explain_volume};
 use crate::client::path::{app_id, encoded};
 use crate::client::views::{Move, Planned, Volume};
 use crate::client::{Ask, Client, Connection};
@@ -67,7 +67,7 @@ pub async fn run(args: MoveArgs) -> Result<()> {
         (Some(MoveCommand::Cancel(args)), ..) => cancel(args).await,
         (None, Some(app), Some(node)) => {
             let id = app_id(&app);
-            begin(json!({ "app": id }), &id, &node, &args.manner).await
+            begin(Moved::App(&id), &node, &args.manner).await
         }
         (None, ..) => Err(Fault::new(Exit::Usage, "name an app and a node")),
     }
@@ -80,22 +80,42 @@ async fn cancel(args: CancelArgs) -> Result<()> {
     let ask = Ask::delete(format!("/tandem/v1/moves/{path}"));
     match client.ask(ask).await {
         Ok(_) => out::data(&format!("{} stays where it is\n", args.app)),
-        Err(fault) => Err(explain_app(fault, &client, &app_id(&args.app)).await),
+        Err(fault) if fault.exit == Exit::Absent => {
+            Err(fault.hint("`tandem moves` lists what is being moved"))
+        }
+        Err(fault) => Err(fault),
     }
 }
 
-/// Asks for the move of what `wish` names, `called` by people.
-pub async fn begin(mut wish: Value, called: &str, node: &str, manner: &Manner) -> Result<()> {
+/// What is to move, by its name.
+pub enum Moved<'a> {
+    App(&'a str),
+    Volume(&'a str),
+}
+
+/// Asks for a move.
+pub async fn begin(moved: Moved<'_>, node: &str, manner: &Manner) -> Result<()> {
     let client = manner.connection.open()?;
-    wish["to"] = json!(node);
-    wish["dryRun"] = json!(manner.dry_run);
-    let ask = Ask::post("/tandem/v1/moves").with(wish);
+    let (kind, called) = match moved {
+        Moved::App(id) => ("app", id),
+        Moved::Volume(name) => ("volume", name),
+    };
+    let ask = Ask::post("/tandem/v1/moves").with(json!({
+        kind: called,
+        "to": node,
+        "dryRun": manner.dry_run,
+    }));
     let planned: Option<Planned> = match client.ask(ask).await {
         Ok(answer) => answer.decode()?,
         Err(fault) if fault.text().contains("Node '") => {
             return Err(explain_node(fault, &client, node).await);
         }
-        Err(fault) => return Err(explain_app(fault, &client, called).await),
+        Err(fault) => {
+            return Err(match moved {
+                Moved::App(id) => explain_app(fault, &client, id).await,
+                Moved::Volume(name) => explain_volume(fault, &client, name).await,
+            });
+        }
     };
     let Some(planned) = planned else {
         return out::data(&format!("{called} is on {node} already\n"));

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::client::path;
-use crate::client::views::{Apps, Instance, Node};
+use crate::client::views::{Apps, Instance, Node, Volume};
 use crate::fault::{Exit, Fault, Result};
 use crate::near::nearest;
 
@@ -41,6 +41,23 @@ pub async fn explain_node(fault: Fault, client: &Client, name: &str) -> Fault {
     )
 }
 
+/// A failed look at a volume, with the volume that was meant.
+pub async fn explain_volume(fault: Fault, client: &Client, name: &str) -> Fault {
+    if fault.exit != Exit::Absent {
+        return fault;
+    }
+    let volumes = client
+        .get::<Vec<Volume>>("/tandem/v1/volumes")
+        .await
+        .unwrap_or_default();
+    hinted(
+        fault,
+        name,
+        volumes.iter().map(|volume| volume.name.as_str()),
+        "tandem volumes",
+    )
+}
+
 /// The instance of that id or task, or beginning with it, or the one running instance of that app.
 pub async fn instance(client: &Client, name: &str) -> Result<Instance> {
     let instances: Vec<Instance> = client.get("/tandem/v1/instances").await?;
@@ -48,8 +65,10 @@ pub async fn instance(client: &Client, name: &str) -> Result<Instance> {
     let exact = |i: &&Instance| i.id == name || i.task == name;
     let begins = |i: &&Instance| i.id.starts_with(name);
     let of_app = |i: &&Instance| i.app == app && i.rung == "running";
+    let wanted = |i: &&Instance| of_app(i) && i.goal == "run";
     let found = [
         instances.iter().filter(exact).collect::<Vec<_>>(),
+        instances.iter().filter(wanted).collect(),
         instances.iter().filter(of_app).collect(),
         instances.iter().filter(begins).collect(),
     ];
@@ -74,7 +93,7 @@ pub async fn instance(client: &Client, name: &str) -> Result<Instance> {
 
 fn hinted<'a>(fault: Fault, name: &str, known: impl Iterator<Item = &'a str>, list: &str) -> Fault {
     match nearest(name, known) {
-        Some(near) => fault.hint(format!("did you mean `{near}`?")),
-        None => fault.hint(format!("`{list}` lists what there is")),
+        Some(near) if near != name => fault.hint(format!("did you mean `{near}`?")),
+        _ => fault.hint(format!("`{list}` lists what there is")),
     }
 }

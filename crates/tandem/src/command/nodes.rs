@@ -6,7 +6,7 @@ use crate::client::path::encoded;
 use crate::client::views::Node;
 use crate::client::{Ask, Connection};
 use crate::fault::Result;
-use crate::table::{self, mebibytes, short};
+use crate::table::{self, cpus, mebibytes};
 use crate::{ask, out};
 
 #[derive(Debug, clap::Subcommand)]
@@ -94,7 +94,7 @@ fn render(nodes: &[Node]) -> String {
             node.address.clone(),
             state(node),
             node.instances.to_string(),
-            format!("{}/{}", short(node.used.cpus), short(node.resources.cpus)),
+            format!("{}/{}", cpus(node.used.cpus), cpus(node.resources.cpus)),
             format!(
                 "{}/{}",
                 mebibytes(node.used.mem),
@@ -131,7 +131,7 @@ fn render_one(node: &Node) -> String {
         ("INSTANCES", node.instances.to_string()),
         (
             "CPUS",
-            used(short(node.used.cpus), short(node.resources.cpus)),
+            used(cpus(node.used.cpus), cpus(node.resources.cpus)),
         ),
         (
             "MEM",

@@ -179,9 +179,10 @@ mod tests {
             r#"{"apps":[{"id":"/web","instances":2},{"id":"/big","instances":2}]}"#,
         )
         .unwrap();
-        let queue: Vec<Queued> =
-            serde_json::from_str(r#"[{"app":"/big","missing":2,"reasons":["no node has room"]}]"#)
-                .unwrap();
+        let queue: Vec<Queued> = serde_json::from_str(
+            r#"[{"app":"/big","missing":2,"hindrances":["no node has room"]}]"#,
+        )
+        .unwrap();
         insta::assert_snapshot!(render(instances, &apps.apps, &queue), @r"
         APP     INSTANCE  NODE  WANTED  STATE      HEALTH   ADDRESS    PORTS      DETAIL
         /big    -         -     2 more  waiting    -        -          -          no node has room

@@ -13,19 +13,11 @@ pub async fn run(reading: Reading) -> Result<()> {
 
 /// Of the app, then of each node.
 pub fn reasons(queued: &Queued) -> Vec<String> {
-    let until = queued
-        .until
-        .iter()
-        .map(|until| format!("not before {until}"));
     let nodes = queued
         .nodes
         .iter()
         .map(|node| format!("{}: {}", node.node, node.reasons.join(", ")));
-    // The API sums up what it also says node by node.
-    match queued.nodes.is_empty() {
-        true => until.chain(queued.reasons.iter().cloned()).collect(),
-        false => until.chain(nodes).collect(),
-    }
+    queued.hindrances.iter().cloned().chain(nodes).collect()
 }
 
 /// One line per reason; app and number stand at the first.
@@ -63,13 +55,12 @@ mod tests {
         let queue = [Queued {
             app: "/big".into(),
             missing: 2,
-            until: Some("2026-01-01T00:00:00.000Z".into()),
-            reasons: Vec::new(),
+            hindrances: vec!["volume pg is held by instance 1a.0 of /db".into()],
             nodes: vec![node("n1", "cpus: 4 wanted, 2 free"), node("n2", "draining")],
         }];
         insta::assert_snapshot!(render(&queue), @r"
         APP   MISSING  WHY
-        /big  2        not before 2026-01-01T00:00:00.000Z
+        /big  2        volume pg is held by instance 1a.0 of /db
                        n1: cpus: 4 wanted, 2 free
                        n2: draining
         ");

@@ -27,6 +27,16 @@ fn render(status: &Status, origin: &str) -> String {
             format!("{}, {} instances", status.apps, status.instances),
         ),
     ];
+    for lost in &status.lost {
+        let waiting = match lost.apps.as_slice() {
+            [] => String::new(),
+            apps => format!("; {} stays there until it is back", apps.join(", ")),
+        };
+        facts.push((
+            "SILENT",
+            format!("{} since {}{waiting}", lost.node, lost.since),
+        ));
+    }
     if status.waiting.is_empty() {
         facts.push(("WAITING", "nothing".into()));
     }
@@ -48,7 +58,8 @@ mod tests {
     fn what_waits_is_shown_with_its_reasons() {
         let status: Status = serde_json::from_str(
             r#"{"version":"0.1.0","cluster":"c1","epoch":3,"nodes":{"total":3,"here":2},"apps":2,
-            "instances":5,"waiting":[{"app":"/big","missing":1,"reasons":["no node has room"],
+            "instances":5,"lost":[{"node":"n3","since":"noon","apps":["/db"]}],
+            "waiting":[{"app":"/big","missing":1,"reasons":["1 node: mem: 512 MiB short"],
             "nodes":[{"node":"n1","reasons":["mem: 512 MiB short"]}]}]}"#,
         )
         .unwrap();
@@ -57,6 +68,7 @@ mod tests {
         CLUSTER  c1, leadership 3
         NODES    2 of 3 here
         APPS     2, 5 instances
+        SILENT   n3 since noon; /db stays there until it is back
         WAITING  /big, 1 missing: n1: mem: 512 MiB short
         ");
     }

@@ -3,8 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::Reading;
+use super::moves::Moved;
 use super::moves::{self, Manner};
-use super::names::explain_node;
+use super::names::{explain_node, explain_volume};
 use crate::age::ago;
 use crate::client::path::encoded;
 use crate::client::views::{Copy, Recovery, Volume};
@@ -122,14 +123,21 @@ pub async fn run(command: VolumeCommand) -> Result<()> {
     match command {
         VolumeCommand::Create(args) => create(args).await,
         VolumeCommand::Show(args) => {
-            args.reading
+            let shown = args
+                .reading
                 .show(&path(&args.name), |volume: Volume| render_one(&volume))
-                .await
+                .await;
+            match shown {
+                Err(fault) => {
+                    let client = args.reading.open()?;
+                    Err(explain_volume(fault, &client, &args.name).await)
+                }
+                Ok(()) => Ok(()),
+            }
         }
         VolumeCommand::Remove(args) => remove(args).await,
         VolumeCommand::Move(args) => {
-            let wish = json!({ "volume": args.name });
-            moves::begin(wish, &args.name, &args.node, &args.manner).await
+            moves::begin(Moved::Volume(&args.name), &args.node, &args.manner).await
         }
         VolumeCommand::Recover(args) => recover(args).await,
     }
@@ -175,7 +183,11 @@ async fn create(args: CreateArgs) -> Result<()> {
 async fn remove(args: RemoveArgs) -> Result<()> {
     let client = args.connection.open()?;
     // It is told apart from a name that is not there before anybody is asked.
-    let volume: Volume = client.get(&path(&args.name)).await?;
+    let volume = client.get::<Volume>(&path(&args.name)).await;
+    let volume = match volume {
+        Ok(volume) => volume,
+        Err(fault) => return Err(explain_volume(fault, &client, &args.name).await),
+    };
     if let Some(aside) = &args.copy {
         return remove_copy(&client, &args, aside).await;
     }
@@ -198,7 +210,13 @@ async fn remove_copy(client: &Client, args: &RemoveArgs, aside: &AsideName) -> R
     let path = format!("{}/copies/{of_node}/{of_copy}", path(&args.name));
     match client.ask(Ask::delete(path).for_root()).await {
         Ok(_) => out::data(&format!("{node}/{copy} is being removed\n")),
-        Err(fault) => Err(explain_node(fault, client, node).await),
+        Err(fault) if fault.text().contains("Node '") => {
+            Err(explain_node(fault, client, node).await)
+        }
+        Err(fault) => {
+            let list = format!("`tandem volume show {}` lists its copies", args.name);
+            Err(fault.hint(list))
+        }
     }
 }
 
@@ -216,7 +234,7 @@ async fn recover(args: RecoverArgs) -> Result<()> {
                 Some(node) if fault.text().contains("Node '") => {
                     explain_node(fault, &client, node).await
                 }
-                _ => fault,
+                _ => explain_volume(fault, &client, &args.name).await,
             });
         }
     };
@@ -285,9 +303,9 @@ fn render(volumes: &[Volume]) -> String {
         let copies: Vec<String> = volume
             .copies
             .iter()
-            .map(|copy| match told_of(copy).as_str() {
-                "" => format!("{} {}", copy.node, copy.role),
-                of_it => format!("{} {} ({of_it})", copy.node, copy.role),
+            .map(|copy| match (role(volume, copy), told_of(copy).as_str()) {
+                (role, "") => format!("{} {role}", copy.node),
+                (role, of_it) => format!("{} {role} ({of_it})", copy.node),
             })
             .collect();
         [
@@ -315,10 +333,8 @@ fn render_one(volume: &Volume) -> String {
     ];
     for copy in &volume.copies {
         let trouble = copy.trouble.iter().map(|trouble| format!(": {trouble}"));
-        let mut words = format!(
-            "{} on {}, generation {}",
-            copy.role, copy.node, copy.generation
-        );
+        let role = role(volume, copy);
+        let mut words = format!("{role} on {}, generation {}", copy.node, copy.generation);
         for more in [told_of(copy), aside_name(copy)] {
             if !more.is_empty() {
                 words.push_str(&format!(", {more}"));
@@ -327,6 +343,14 @@ fn render_one(volume: &Volume) -> String {
         facts.push(("COPY", words + &trouble.collect::<String>()));
     }
     table::facts(&facts)
+}
+
+/// What a copy is; one that a silent node took for the truth, before others went on, is not.
+fn role<'a>(volume: &Volume, copy: &'a Copy) -> &'a str {
+    match copy.role.as_str() {
+        "live" if copy.generation < volume.generation => "outdated",
+        role => role,
+    }
 }
 
 /// Size and age of a copy that is not the truth.
