@@ -120,7 +120,6 @@ pub struct DockerOptions {
     pub stop_signal: Option<String>,
     /// Seconds between the stop signal and SIGKILL.
     pub stop_timeout: Option<u64>,
-    pub init: bool,
     pub no_new_privileges: Option<bool>,
     pub log_driver: Option<String>,
     /// `tag=` of `log-opt`.

