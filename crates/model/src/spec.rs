@@ -129,6 +129,8 @@ pub struct DockerOptions {
 impl DockerOptions {
     /// The kernel's own bound of processes.
     pub const PIDS_MAX: u32 = 4_194_304;
+    /// Bytes; Docker's own bound. With less a container does not even start.
+    pub const MEMORY_MIN: u64 = 6 << 20;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

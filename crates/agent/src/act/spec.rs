@@ -20,6 +20,12 @@ const SHARES: u64 = 1024;
 /// The least that the kernel takes.
 const SHARES_MIN: u64 = 2;
 
+/// In bytes. None wanted is no limit; a little is enough for the container to start, for what it
+/// holds before its command runs could not be squeezed into less.
+fn memory_limit(wanted: u64) -> Option<u64> {
+    (wanted > 0).then(|| wanted.max(DockerOptions::MEMORY_MIN))
+}
+
 /// Everything that is known before the disk is touched.
 pub(super) struct Plan {
     assigned: Assigned,
@@ -155,7 +161,7 @@ impl Plan {
         Limits {
             cpu_shares: Some((wanted.cpus.0.saturating_mul(SHARES) / 1000).max(SHARES_MIN)),
             cpu_quota: wanted.cpu_limit.map(|limit| limit.as_f64()),
-            memory_bytes: (memory > 0).then_some(memory),
+            memory_bytes: memory_limit(memory),
             pids: options.pids_limit.unwrap_or(Limits::default().pids),
             ulimits: ulimits.collect(),
         }
@@ -361,6 +367,13 @@ mod tests {
         };
         let id = InstanceId { birth: 31, slot: 2 };
         overrides(id, &assigned, "n1", true)
+    }
+
+    #[test]
+    fn a_little_memory_is_enough_to_start() {
+        assert_eq!(memory_limit(0), None);
+        assert_eq!(memory_limit(1048), Some(6 << 20));
+        assert_eq!(memory_limit(7 << 20), Some(7 << 20));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! | done | accepted, with a warning | refused |
 //! |---|---|---|
-//! | hostname, volume, volume-driver, publish, env, label, user, workdir, entrypoint, cap-add, cap-drop, ulimit, memory, pids-limit, read-only, tmpfs, shm-size, stop-signal, stop-timeout, init, security-opt no-new-privileges | log-driver, log-opt | every other, by name |
+//! | hostname, volume, volume-driver, publish, env, label, user, workdir, entrypoint, cap-add, cap-drop, ulimit, memory, pids-limit, read-only, tmpfs, shm-size, stop-signal, stop-timeout, init=false, security-opt no-new-privileges | log-driver, log-opt | every other, by name |
 
 use model::VolumeId;
 use model::spec::{DockerOptions, Mount, MountSource, Parameter, Port, VolumeForm};
@@ -98,7 +98,7 @@ impl Asked {
             "cap-add" => options.cap_add.push(units::capability(value)?),
             "cap-drop" => options.cap_drop.push(units::capability(value)?),
             "ulimit" => options.ulimits.push(units::ulimit(value)?),
-            "memory" => options.memory = Some(units::bytes(value)?),
+            "memory" => options.memory = Some(memory(value)?),
             "pids-limit" => options.pids_limit = Some(units::pids(value)?),
             "read-only" => options.read_only = units::boolean(value)?,
             "tmpfs" => options.tmpfs.push(units::tmpfs(value)?),
@@ -127,6 +127,13 @@ impl Asked {
         }
         Ok(())
     }
+}
+
+fn memory(value: &str) -> Result<u64, String> {
+    let bytes = units::bytes(value)?;
+    (bytes >= DockerOptions::MEMORY_MIN)
+        .then_some(bytes)
+        .ok_or_else(|| format!("'{value}' is too little: the minimum is 6m"))
 }
 
 fn present(value: &str) -> Result<String, String> {

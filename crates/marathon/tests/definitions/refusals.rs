@@ -498,6 +498,8 @@ fn parameters_are_refused_by_name() {
         ("cap-add", "NET_ADMN", "did you mean 'NET_ADMIN'?"),
         ("ulimit", "nofile", "KEY=VALUE"),
         ("memory", "lots", "no size"),
+        ("memory", "1k", "the minimum is 6m"),
+        ("memory", "6291455", "the minimum is 6m"),
         ("init", "true", "only init=false"),
         ("init", "", "only init=false"),
         ("init", "maybe", "true nor false"),

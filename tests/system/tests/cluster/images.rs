@@ -24,6 +24,13 @@ pub fn what_is_wrong_with_an_app_is_said_in_words(cluster: &Cluster) {
         said.then_some(()).ok_or(queue)
     });
 
+    // Marathon takes any amount: a container that starts is the least.
+    cluster.put(
+        "/modest",
+        &with(line("sleep 100000"), json!({ "mem": 0.001 })),
+    );
+    cluster.running("/modest", 1);
+
     cluster.put(
         "/absent",
         &with(
