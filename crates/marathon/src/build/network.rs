@@ -47,7 +47,9 @@ pub(super) fn read(app: &App, spec: &mut AppSpec, faults: &mut Faults) {
             .collect(),
         (None, None) => vec![default_port()],
     };
-    check(spec, "/portDefinitions", faults);
+    let legacy = app.port_definitions.is_none() && app.ports.is_some();
+    let path = if legacy { "/ports" } else { "/portDefinitions" };
+    check(spec, path, faults);
 }
 
 fn network(app: &App, faults: &mut Faults) -> Network {
@@ -200,10 +202,12 @@ fn without_host(port: Port, network: &Network) -> Port {
     Port { host, ..port }
 }
 
-/// Names and fixed host ports are an app's own.
+/// Each name, service port and fixed host port is one port's alone.
 fn check(spec: &AppSpec, path: &str, faults: &mut Faults) {
     let mut names = BTreeSet::new();
+    let mut services = BTreeSet::new();
     let mut taken = BTreeSet::new();
+    let on_host = spec.network == Network::Host;
     for port in &spec.ports {
         if let Some(name) = &port.name
             && !names.insert(name)
@@ -213,7 +217,18 @@ fn check(spec: &AppSpec, path: &str, faults: &mut Faults) {
                 format!("Port names must be unique: '{name}' is given twice."),
             );
         }
-        if let HostPort::Fixed(number) = port.host {
+        if port.service != 0 && !services.insert(port.service) {
+            let what = if on_host { "Ports" } else { "Service ports" };
+            let number = port.service;
+            faults.at(
+                path,
+                format!("{what} must be unique: {number} is given twice."),
+            );
+        }
+        // On the host it is the number that was looked at already.
+        if let HostPort::Fixed(number) = port.host
+            && !on_host
+        {
             for protocol in port.protocol.each() {
                 if !taken.insert((number, *protocol)) {
                     faults.at(path, format!("host port {number} is given twice"));

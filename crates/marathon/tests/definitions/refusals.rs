@@ -430,8 +430,25 @@ fn ports_and_networks_must_agree() {
         "must be unique",
     );
     let mut twice = with("portDefinitions", json!([{"port": 9}, {"port": 9}]));
+    refused(twice.clone(), "/portDefinitions", "9 is given twice");
     twice["requirePorts"] = json!(true);
     refused(twice, "/portDefinitions", "9 is given twice");
+    refused(with("ports", json!([9, 9])), "/ports", "9 is given twice");
+    let mappings = |field: &str, number: i32| {
+        let one = json!({"containerPort": 80, field: number});
+        let two = json!({"containerPort": 81, field: number});
+        json!({"networks": [{"mode": "container/bridge"}],
+            "container": {"docker": {"image": "i"}, "portMappings": [one, two]}})
+    };
+    for field in ["servicePort", "hostPort"] {
+        refused(
+            mappings(field, 9),
+            "/container/portMappings",
+            "9 is given twice",
+        );
+        merged("/x", None, &mappings(field, 0).to_string()).unwrap();
+    }
+    merged("/x", None, r#"{"cmd": "x", "ports": [0, 0]}"#).unwrap();
     let both = json!({"cmd": "x", "ports": [1], "portDefinitions": [{"port": 2}]});
     refused(both, "/portDefinitions", "disagree");
     refused(
