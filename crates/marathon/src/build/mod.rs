@@ -155,12 +155,12 @@ fn command(app: &App, faults: &mut Faults) -> Command {
     let cmd = app.cmd.clone().filter(|line| !line.is_empty());
     let args = app.args.clone().filter(|words| !words.is_empty());
     match (cmd, args) {
-        (Some(_), Some(_)) => {
+        (Some(line), Some(_)) => {
             faults.at(
                 "/",
                 "AppDefinition must either contain one of 'cmd' or 'args', not both.",
             );
-            Command::Image
+            Command::Shell(line)
         }
         (Some(line), None) => Command::Shell(no_nul("/cmd", line, faults)),
         (None, Some(words)) => Command::Args(
