@@ -18,6 +18,8 @@ pub enum Failure {
     Fault(Fault),
     Violations(Vec<Violation>),
     Refusal(Refusal, ClusterId),
+    /// Of an array's item.
+    ItemRefusal(Refusal, ClusterId, usize),
     NoVersion {
         app: String,
         version: Version,
@@ -66,7 +68,8 @@ impl IntoResponse for Failure {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 marathon::fault::invalid(&violations),
             ),
-            Self::Refusal(refusal, cluster) => refused(&refusal, cluster),
+            Self::Refusal(refusal, cluster) => refused(&refusal, cluster, None),
+            Self::ItemRefusal(refusal, cluster, index) => refused(&refusal, cluster, Some(index)),
             Self::NoVersion { app, version } => {
                 (StatusCode::NOT_FOUND, render::no_app(&app, Some(version)))
             }
@@ -90,12 +93,17 @@ fn status_of(code: u16) -> StatusCode {
     StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
-fn refused(refusal: &Refusal, cluster: ClusterId) -> (StatusCode, Value) {
+/// `item`: which of an array's apps is refused.
+fn refused(refusal: &Refusal, cluster: ClusterId, item: Option<usize>) -> (StatusCode, Value) {
     let text = refusal.to_string();
     let invalid = |path: &str| {
         let violation = Violation {
             path: path.to_owned(),
             errors: vec![text.clone()],
+        };
+        let violation = match item {
+            Some(index) => violation.of_item(index),
+            None => violation,
         };
         (
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -176,11 +184,16 @@ pub fn with_deployment(mut response: Response, id: &str) -> Response {
     response
 }
 
-/// Adds what a user would be misled without.
+/// Adds what a user would be misled without. Clients read a hundred headers or so: of many
+/// warnings the last says how many more there are.
 pub fn with_warnings(mut response: Response, warnings: &[marathon::Warning]) -> Response {
     const WARNING: HeaderName = HeaderName::from_static("tandem-warning");
-    for warning in warnings {
-        let text = format!("{}: {}", warning.path, warning.message);
+    const MOST: usize = 32;
+    let told = warnings.iter().take(MOST);
+    let told = told.map(|warning| format!("{}: {}", warning.path, warning.message));
+    let more = warnings.len().saturating_sub(MOST);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    for text in told.chain(more) {
         let ascii: String = text
             .chars()
             .map(|c| {

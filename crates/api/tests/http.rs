@@ -253,6 +253,90 @@ async fn refusals_have_marathons_status_and_words() {
 }
 
 #[tokio::test]
+async fn of_an_array_each_fault_names_its_item() {
+    let server = serve(tempfile::tempdir().unwrap()).await;
+    let told = |method: &'static str, body: Value| {
+        let server = &server;
+        async move {
+            let reply = server.ask(method, "/v2/apps", body).await;
+            assert_eq!(reply.status, 422, "{}", reply.text);
+            let details = reply.json()["details"].take();
+            let details = details.as_array().unwrap().iter();
+            let said = details.map(|at| {
+                let errors = at["errors"][0].as_str().unwrap();
+                (at["path"].as_str().unwrap().to_owned(), errors.to_owned())
+            });
+            said.collect::<Vec<_>>()
+        }
+    };
+    fn paths(told: &[(String, String)]) -> Vec<&str> {
+        told.iter().map(|(path, _)| path.as_str()).collect()
+    }
+    let good = json!({"id": "/good", "cmd": "sleep 9"});
+    let other = json!({"id": "/other", "cmd": "sleep 9"});
+    let made = server.ask("PUT", "/v2/apps", json!([good, other])).await;
+    assert_eq!(made.status, 200, "{}", made.text);
+    let bad = |cpus: Value| json!({"id": "/other", "cmd": "sleep 9", "cpus": cpus});
+    for method in ["PUT", "PATCH"] {
+        let wrong = told(method, json!([good, bad(json!(-1))])).await;
+        let typed = told(method, json!([good, bad(json!("1"))])).await;
+        assert_eq!(
+            (paths(&wrong), paths(&typed)),
+            (vec!["(1)/cpus"], vec!["(1)/cpus"])
+        );
+        let twice = told(method, json!([good, {"id": "good"}, {"cmd": "x"}])).await;
+        assert_eq!(paths(&twice), ["(1)/id", "(2)/id"]);
+        assert_eq!(twice[0].1, "/good is given twice");
+    }
+    let two = json!([{"id": "/a", "instances": -1}, good, {"id": "/b"}]);
+    assert_eq!(
+        paths(&told("PUT", two).await),
+        ["(0)/instances", "(0)", "(2)"]
+    );
+}
+
+#[tokio::test]
+async fn what_means_nothing_is_accepted_and_told_of() {
+    let server = serve(tempfile::tempdir().unwrap()).await;
+    let warnings = |reply: &Reply| -> Vec<String> {
+        assert!((200..300).contains(&reply.status), "{}", reply.text);
+        let all = reply.headers.get_all("tandem-warning").into_iter();
+        all.map(|value| value.to_str().unwrap().to_owned())
+            .collect()
+    };
+    let told = "/instanses: is not known and has no effect; did you mean 'instances'?";
+    let mut body = sleep(1);
+    body["instanses"] = json!(3);
+    body["id"] = json!("/x");
+    let posted = server.ask("POST", "/v2/apps", &body).await;
+    assert_eq!(warnings(&posted), [told]);
+    // Unchanged, it is told again.
+    let put = server.ask("PUT", "/v2/apps/x?force=true", &body).await;
+    assert_eq!(warnings(&put), [told]);
+    let mut odd = sleep(1);
+    odd["id"] = json!("/y");
+    odd["tty"] = json!(true);
+    let many = json!([body, odd]);
+    let put = server.ask("PUT", "/v2/apps?force=true", many).await;
+    let told = warnings(&put);
+    assert!(told.len() == 2 && told[0].starts_with("(0)/instanses: "));
+    assert!(told[1].starts_with("(1)/tty: "), "{told:?}");
+
+    let read = server
+        .ask("GET", "/v2/apps/x?embed=app.taskStats", "")
+        .await;
+    let back = read.json()["app"].take();
+    let put = server.ask("PUT", "/v2/apps/x?force=true", back).await;
+    assert_eq!(warnings(&put), [""; 0]);
+    let crowd: Vec<Value> = (0..100)
+        .map(|n| json!({"id": format!("/c{n}"), "cmd": "sleep 9", "tty": true}))
+        .collect();
+    let put = server.ask("PUT", "/v2/apps", json!(crowd)).await;
+    let told = warnings(&put);
+    assert_eq!((told.len(), told[32].as_str()), (33, "and 68 more"));
+}
+
+#[tokio::test]
 async fn an_app_without_a_node_waits_and_says_why() {
     let server = serve(tempfile::tempdir().unwrap()).await;
     server.ask("PUT", "/v2/apps/lonely", sleep(3)).await;

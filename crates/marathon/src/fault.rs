@@ -4,12 +4,30 @@
 
 use serde_json::{Value, json};
 
+use crate::warnings::Warning;
+use crate::wire::Place;
+
 /// Everything that is wrong at one place of a definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// `/upgradeStrategy/minimumHealthCapacity`, `/healthChecks(0)/path`.
     pub path: String,
     pub errors: Vec<String>,
+}
+
+impl Violation {
+    /// The same of one item of an array: `(1)/cpus`.
+    pub fn of_item(self, index: usize) -> Self {
+        Self {
+            path: of_item(index, &self.path),
+            ..self
+        }
+    }
+}
+
+/// As [`Place`] writes it.
+pub(crate) fn of_item(index: usize, path: &str) -> String {
+    format!("({index}){}", path.trim_end_matches('/'))
 }
 
 /// A body that is not a definition at all.
@@ -68,17 +86,46 @@ pub fn sentence(violations: &[Violation]) -> String {
     parts.join("; ")
 }
 
-/// Collects violations, one per path.
+/// So many keys that are not known are told of in one body: it may have a million.
+const UNKNOWN_MAX: usize = 16;
+
+/// Collects violations, one per path, and beside them what is accepted and means nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Vec<Violation>);
+pub(crate) struct Faults {
+    violations: Vec<Violation>,
+    unknown: Vec<Warning>,
+    unknown_told: usize,
+}
 
 impl Faults {
+    /// A key that none of `known` is.
+    pub(crate) fn unknown(&mut self, at: Place<'_>, key: &str, known: &[&str]) {
+        if self.unknown_told == UNKNOWN_MAX {
+            return;
+        }
+        self.unknown_told += 1;
+        let shown: String = key.chars().take(64).collect();
+        let hint = did_you_mean(key, known.iter().copied());
+        self.unknown.push(Warning {
+            path: Place::Key(&at, &shown).to_string(),
+            message: format!("is not known and has no effect{hint}"),
+        });
+    }
+
+    pub(crate) fn take_unknown(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.unknown)
+    }
+
     pub(crate) fn at(&mut self, path: impl Into<String>, error: impl Into<String>) {
         let (path, error) = (path.into(), error.into());
-        match self.0.iter_mut().find(|violation| violation.path == path) {
+        match self
+            .violations
+            .iter_mut()
+            .find(|violation| violation.path == path)
+        {
             Some(violation) if violation.errors.contains(&error) => {}
             Some(violation) => violation.errors.push(error),
-            None => self.0.push(Violation {
+            None => self.violations.push(Violation {
                 path,
                 errors: vec![error],
             }),
@@ -98,7 +145,7 @@ impl Faults {
     }
 
     pub(crate) fn into_violations(self) -> Vec<Violation> {
-        self.0
+        self.violations
     }
 }
 

@@ -52,9 +52,28 @@ record! {
         tty: bool = "tty",
         version: String = "version",
     }
+    // What answers say besides, which clients send back; and fields that never did anything here.
+    passes_over [
+        "versionInfo",
+        "tasksStaged",
+        "tasksRunning",
+        "tasksHealthy",
+        "tasksUnhealthy",
+        "deployments",
+        "tasks",
+        "lastTaskFailure",
+        "taskStats",
+        "tasksStats",
+        "readinessCheckResults",
+        "residency",
+        "taskRateLimit",
+    ]
 }
 
-record! { Fetch { uri: String = "uri", } }
+record! {
+    Fetch { uri: String = "uri", }
+    passes_over ["extract", "executable", "cache", "destPath"]
+}
 
 record! {
     PortDefinition {
@@ -70,6 +89,7 @@ record! {
         mode: String = "mode",
         name: String = "name",
     }
+    passes_over ["labels"]
 }
 
 record! {
@@ -90,6 +110,7 @@ record! {
         name: String = "name",
         protocol: String = "protocol",
     }
+    passes_over ["labels"]
 }
 
 record! {
@@ -100,6 +121,8 @@ record! {
         volumes: Vec<Volume> = "volumes",
         linux_info: Value = "linuxInfo",
     }
+    // Docker's, where many a definition has them; Marathon never read them there.
+    passes_over ["forcePullImage", "privileged"]
 }
 
 record! {
@@ -130,6 +153,7 @@ record! {
         protocol: String = "protocol",
         labels: BTreeMap<String, String> = "labels",
     }
+    passes_over ["networkNames"]
 }
 
 record! {
@@ -150,6 +174,7 @@ record! {
         size: i32 = "size",
         options: BTreeMap<String, String> = "options",
     }
+    passes_over ["shared"]
 }
 
 record! {

@@ -7,15 +7,34 @@ use serde_json::Value;
 
 use crate::fault::{Fault, Faults, Violation};
 use crate::shape::App;
+use crate::warnings::Warning;
 use crate::wire::{Place, Wire, record};
 
 /// The body of a POST, PUT or PATCH of one app: any of an app's fields.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Update {
     pub(crate) given: App,
+    unknown: Vec<Warning>,
+}
+
+impl Wire for Update {
+    fn read(value: &Value, at: Place<'_>, faults: &mut Faults) -> Option<Self> {
+        let given = App::read(value, at, faults);
+        let unknown = faults.take_unknown();
+        given.map(|given| Self { given, unknown })
+    }
+
+    fn write(&self) -> Value {
+        self.given.write()
+    }
 }
 
 impl Update {
+    /// Keys of the body, at any depth, that mean nothing: some of them, if there are many.
+    pub fn unknown(&self) -> &[Warning] {
+        &self.unknown
+    }
+
     /// The body's id, if it has one; relative ids count from the root.
     pub fn id(&self) -> Result<Option<AppId>, Violation> {
         let read = self.given.id.as_deref().map(AppId::parse).transpose();
@@ -46,13 +65,12 @@ impl Update {
 
 /// Reads a body that holds one app.
 pub fn parse_app(body: &[u8]) -> Result<Update, Fault> {
-    parse(body).map(|given| Update { given })
+    parse(body)
 }
 
 /// Reads a body that holds an array of apps.
 pub fn parse_apps(body: &[u8]) -> Result<Vec<Update>, Fault> {
-    let list: Vec<App> = parse(body)?;
-    Ok(list.into_iter().map(|given| Update { given }).collect())
+    parse(body)
 }
 
 record! { TaskIds { ids: Vec<String> = "ids", } }

@@ -9,16 +9,30 @@
 //! | `resourceLimits.mem` | kept and shown; `mem` is the limit |
 //! | `acceptedResourceRoles` of other roles | kept; nodes have no roles |
 //!
+//! Keys that are not known are told of where a body is read: [`crate::Update::unknown`].
+//!
 //! Refused at deploy instead, because the app could not work: `fetch`, `uris`, `storeUrls`,
 //! `secrets`, `gpus`, persistent and secret volumes, `linuxInfo`, `pullConfig`, several
 //! networks, and parameters that are not done.
 
 use model::spec::AppSpec;
 
+use crate::fault::of_item;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     pub path: String,
     pub message: String,
+}
+
+impl Warning {
+    /// The same of one item of an array: `(1)/tty`.
+    pub fn of_item(self, index: usize) -> Self {
+        Self {
+            path: of_item(index, &self.path),
+            ..self
+        }
+    }
 }
 
 pub fn warnings(spec: &AppSpec) -> Vec<Warning> {

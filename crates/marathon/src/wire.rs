@@ -1,7 +1,7 @@
 //! Reading JSON values with every type fault named by its path, and writing them again.
 //!
 //! serde's derive stops at the first fault and does not say where it was; Marathon names them
-//! all. `null` is the same as absent, and unknown keys are ignored, as Marathon does.
+//! all. `null` is the same as absent, and unknown keys are ignored, as Marathon does, but told of.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -191,9 +191,29 @@ pub(crate) fn field<T: Wire>(
     }
 }
 
-/// An object whose fields may each be absent: its struct, reader and writer.
+/// Tells of what an object has besides the keys that are `known` and those that are `passed` over.
+pub(crate) fn unknown(
+    object: &Map<String, Value>,
+    (known, passed): (&[&str], &[&str]),
+    at: Place<'_>,
+    faults: &mut Faults,
+) {
+    for (key, value) in object {
+        let fits = |name: &&str| name == key;
+        if !value.is_null() && !known.iter().chain(passed).any(fits) {
+            faults.unknown(at, key, known);
+        }
+    }
+}
+
+/// An object whose fields may each be absent: its struct, reader and writer. `passes_over` names
+/// keys that mean nothing here and are not worth a word.
 macro_rules! record {
-    ($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ty = $key:literal,)* }) => {
+    (
+        $(#[$doc:meta])*
+        $name:ident { $($field:ident: $kind:ty = $key:literal,)* }
+        $(passes_over [$($passed:literal),* $(,)?])?
+    ) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, PartialEq)]
         pub(crate) struct $name {
@@ -210,6 +230,8 @@ macro_rules! record {
                     at.expected("jsobject", faults);
                     return None;
                 };
+                let keys: (&[&str], &[&str]) = (&[$($key),*], &[$($($passed),*)?]);
+                $crate::wire::unknown(object, keys, at, faults);
                 Some(Self {
                     $($field: $crate::wire::field(object, $key, &at, faults),)*
                 })

@@ -1,14 +1,16 @@
 //! `/v2/apps` and everything below it.
 
+use std::collections::BTreeSet;
+
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use marathon::query::{Embed, Filter, Selector};
-use marathon::{Update, Violation, render};
+use marathon::{Update, Violation, Warning, render};
 use model::ids::ParseAppId;
 use model::time::ParseTime;
-use model::{AppId, AppSpec, Draft, Version};
+use model::{AppId, AppSpec, ClusterId, Draft, Version};
 use planner::request::{self, Accepted, Force, Refusal};
 use serde_json::json;
 
@@ -166,12 +168,21 @@ pub async fn create(State(context): State<Context>, query: Query, body: Bytes) -
     let id = update.id()?.ok_or_else(missing_id)?;
     let force = Force::from(query.flag("force", false));
     let app = id.clone();
-    let done = change(&context, move |draft| {
+    let (done, warnings) = change(&context, move |draft| {
         let spec = marathon::merge(&app, None, &update, false).map_err(Failure::Violations)?;
-        accept(draft, |draft| request::post_app(draft, app, spec, force))
+        let warnings = warnings(&update, &spec);
+        let done = accept(draft, |draft| request::post_app(draft, app, spec, force))?;
+        Ok((done, warnings))
     })
     .await?;
-    created(&context, &id, &done)
+    let response = created(&context, &id, &done);
+    Ok(answer::with_warnings(response, &warnings))
+}
+
+/// What the author of an accepted update would be misled without.
+fn warnings(update: &Update, spec: &AppSpec) -> Vec<Warning> {
+    let unknown = update.unknown().iter().cloned();
+    unknown.chain(marathon::warnings(spec)).collect()
 }
 
 fn missing_id() -> Failure {
@@ -179,30 +190,29 @@ fn missing_id() -> Failure {
 }
 
 fn bad_id(error: String) -> Failure {
-    Failure::from(Violation {
+    Failure::from(no_id(error))
+}
+
+fn no_id(error: String) -> Violation {
+    Violation {
         path: "/id".to_owned(),
         errors: vec![error],
-    })
+    }
 }
 
 /// `201` with the app, as Marathon answers a creation.
-fn created(context: &Context, id: &AppId, accepted: &Accepted) -> Answer {
+fn created(context: &Context, id: &AppId, accepted: &Accepted) -> Response {
     let state = context.master.store().state();
     let deployment = accepted.deployment.uuid(state.cluster);
     let Some(app) = state.app(id) else {
-        return Ok(answer::deployment(
-            StatusCode::CREATED,
-            accepted,
-            state.cluster,
-        ));
+        return answer::deployment(StatusCode::CREATED, accepted, state.cluster);
     };
     let mut view = views::app(&state, app, Embed::default());
     view.deployments = vec![deployment.clone()];
     let body = axum::Json(view);
     let location = [(header::LOCATION, id.to_string())];
     let response = (StatusCode::CREATED, location, body).into_response();
-    let response = answer::with_warnings(response, &marathon::warnings(&app.spec));
-    Ok(answer::with_deployment(response, &deployment))
+    answer::with_deployment(response, &deployment)
 }
 
 /// Runs one request as one transaction.
@@ -291,7 +301,7 @@ async fn update_one(context: Context, path: &str, mode: Mode, body: Bytes) -> An
     let app = id.clone();
     let (done, warnings) = change(&context, move |draft| {
         let spec = wanted(draft, &app, &update, mode)?;
-        let warnings = marathon::warnings(&spec);
+        let warnings = warnings(&update, &spec);
         let done = accept(draft, |draft| {
             request::put_app(draft, app, spec, mode.force)
         })?;
@@ -319,19 +329,11 @@ pub async fn patch_many(context: State<Context>, query: Query, body: Bytes) -> A
 }
 
 async fn update_many(context: Context, mode: Mode, body: Bytes) -> Answer {
-    let updates = marathon::parse_apps(&body)?;
-    let mut named = Vec::with_capacity(updates.len());
-    for update in updates {
-        named.push((update.id()?.ok_or_else(missing_id)?, update));
-    }
+    let named = named(marathon::parse_apps(&body)?)?;
     let (done, warnings) = change(&context, move |draft| {
-        let (mut apps, mut warnings) = (Vec::new(), Vec::new());
-        for (id, update) in &named {
-            let spec = wanted(draft, id, update, mode)?;
-            warnings.extend(marathon::warnings(&spec));
-            apps.push((id.clone(), spec));
-        }
-        let done = accept(draft, |draft| request::put_apps(draft, apps, mode.force))?;
+        let (apps, warnings) = wanted_of_many(draft, &named, mode)?;
+        let done = request::put_apps(draft, apps, mode.force);
+        let done = done.map_err(|refusal| refused(refusal, &named, draft.state().cluster))?;
         Ok((done, warnings))
     })
     .await?;
@@ -340,6 +342,69 @@ async fn update_many(context: Context, mode: Mode, body: Bytes) -> Answer {
         answer::deployment(StatusCode::OK, &done, cluster),
         &warnings,
     ))
+}
+
+/// A refusal of one app's definition says which item of the array it was.
+fn refused(refusal: Refusal, named: &[(AppId, Update)], cluster: ClusterId) -> Failure {
+    if let Refusal::Constraint { app, .. }
+    | Refusal::VolumeShared { app, .. }
+    | Refusal::NotAllowed { app, .. } = &refusal
+        && let Some(index) = named.iter().position(|(id, _)| id == app)
+    {
+        return Failure::ItemRefusal(refusal, cluster, index);
+    }
+    Failure::Refusal(refusal, cluster)
+}
+
+/// Each item of an array with its id, of which there are no two alike.
+fn named(updates: Vec<Update>) -> Result<Vec<(AppId, Update)>, Failure> {
+    let mut named = Vec::with_capacity(updates.len());
+    let (mut seen, mut violations) = (BTreeSet::new(), Vec::new());
+    for (index, update) in updates.into_iter().enumerate() {
+        let fault = match update.id() {
+            Err(violation) => violation,
+            Ok(None) => no_id("must not be empty".to_owned()),
+            Ok(Some(id)) if !seen.insert(id.clone()) => no_id(format!("{id} is given twice")),
+            Ok(Some(id)) => {
+                named.push((id, update));
+                continue;
+            }
+        };
+        violations.push(fault.of_item(index));
+    }
+    match violations.is_empty() {
+        true => Ok(named),
+        false => Err(Failure::Violations(violations)),
+    }
+}
+
+/// The specs that the items of an array ask for, with what is to be told of them; or all that is
+/// wrong with any.
+fn wanted_of_many(
+    draft: &Draft,
+    named: &[(AppId, Update)],
+    mode: Mode,
+) -> Result<(Vec<(AppId, AppSpec)>, Vec<Warning>), Failure> {
+    let (mut apps, mut told, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, (id, update)) in named.iter().enumerate() {
+        match wanted(draft, id, update, mode) {
+            Ok(spec) => {
+                // A key's path names its item already.
+                told.extend_from_slice(update.unknown());
+                let of_spec = marathon::warnings(&spec).into_iter();
+                told.extend(of_spec.map(|warning| warning.of_item(index)));
+                apps.push((id.clone(), spec));
+            }
+            Err(Failure::Violations(found)) => {
+                wrong.extend(found.into_iter().map(|fault| fault.of_item(index)));
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok((apps, told)),
+        false => Err(Failure::Violations(wrong)),
+    }
 }
 
 /// `POST …/restart`.
@@ -383,4 +448,26 @@ pub async fn deploy(
     let done = change(context, move |draft| accept(draft, request)).await?;
     let cluster = context.master.store().state().cluster;
     Ok::<Response, _>(answer::deployment(StatusCode::OK, &done, cluster))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_which_item_it_is_about() {
+        let body = br#"[{"id": "/web"}, {"id": "/db"}]"#;
+        let named = marathon::parse_apps(body).map(named);
+        let Ok(Ok(named)) = named else {
+            panic!("{named:?}")
+        };
+        let refusal = |name: &str| Refusal::NotAllowed {
+            app: AppId::parse(name).expect("an id"),
+            permission: "/etc".to_owned(),
+        };
+        let of = |refusal| refused(refusal, &named, ClusterId::default());
+        assert!(matches!(of(refusal("/db")), Failure::ItemRefusal(.., 1)));
+        assert!(matches!(of(refusal("/x")), Failure::Refusal(..)));
+        assert!(matches!(of(Refusal::ScaleAndWipe), Failure::Refusal(..)));
+    }
 }

@@ -1,5 +1,7 @@
 //! Bodies that are no definition, and bodies that nobody should send: never a panic.
 
+use std::collections::BTreeSet;
+
 use marathon::{Fault, merge, parse_app, parse_apps, parse_task_ids};
 use serde_json::{Value, json};
 
@@ -60,6 +62,70 @@ fn types_are_all_checked_and_named_by_path() {
     );
     assert!(matches!(parse_app(b"[]"), Err(Fault::Types(_))));
     assert!(matches!(parse_apps(b"{}"), Err(Fault::Types(_))));
+}
+
+#[test]
+fn keys_that_nobody_knows_are_told_of_with_their_nearest() {
+    let told = |body: Value| -> Vec<String> {
+        let update = parse_app(body.to_string().as_bytes()).unwrap();
+        let told = update.unknown().iter();
+        let told: BTreeSet<String> = told.map(|w| format!("{}: {}", w.path, w.message)).collect();
+        told.into_iter().collect()
+    };
+    let near = |key: &str| format!(": is not known and has no effect; did you mean '{key}'?");
+    let body = json!({
+        "id": "/x", "cmd": "sleep 1", "instanses": 3, "nothing": null, "env": {"ANY": "x"},
+        "container": {"Docker": {}, "docker": {"image": "i", "forcePulImage": true},
+            "portMappings": [{}, {"container_port": 80}], "volumes": [{"containerPaht": "/x"}]},
+        "healthChecks": [{"gracePeriod": 3}], "portDefinitions": [{"prot": 1}],
+        "upgradeStrategy": {"minimumHealthCapasity": 1}, "zzz": {"instanses": 1},
+    });
+    assert_eq!(
+        told(body),
+        [
+            format!("/container/Docker{}", near("docker")),
+            format!("/container/docker/forcePulImage{}", near("forcePullImage")),
+            format!(
+                "/container/portMappings(1)/container_port{}",
+                near("containerPort")
+            ),
+            format!(
+                "/container/volumes(0)/containerPaht{}",
+                near("containerPath")
+            ),
+            "/healthChecks(0)/gracePeriod: is not known and has no effect".to_owned(),
+            format!("/instanses{}", near("instances")),
+            format!("/portDefinitions(0)/prot{}", near("port")),
+            format!(
+                "/upgradeStrategy/minimumHealthCapasity{}",
+                near("minimumHealthCapacity")
+            ),
+            "/zzz: is not known and has no effect".to_owned(),
+        ]
+    );
+    let many: Value = (0..1000).map(|n| (format!("{n}"), json!(1))).collect();
+    assert_eq!(told(many).len(), 16, "as many as an answer's headers hold");
+    let items = parse_apps(br#"[{"cmd": "x"}, {"cmdd": "x"}]"#).unwrap();
+    assert!(items[0].unknown().is_empty());
+    assert_eq!(items[1].unknown()[0].path, "(1)/cmdd");
+}
+
+#[test]
+fn nothing_that_was_ever_written_for_marathon_or_read_from_it_is_unknown() {
+    for (app, file) in WILD {
+        let shown = crate::common::rendered(app, &wild(app, file)).to_string();
+        for body in [text(app, file), shown] {
+            let update = parse_app(body.as_bytes()).unwrap();
+            assert_eq!(update.unknown(), [], "{file}");
+        }
+    }
+    // With all that can be embedded.
+    for answer in [
+        include_str!("../golden/legacy.json"),
+        include_str!("../golden/canonical.json"),
+    ] {
+        assert_eq!(parse_app(answer.as_bytes()).unwrap().unknown(), []);
+    }
 }
 
 #[test]

@@ -186,10 +186,7 @@ fn every_parameter_that_is_done_reaches_the_options() {
         (options.memory, options.shm_size),
         (Some(64 << 20), Some(128 << 20))
     );
-    assert_eq!(
-        (options.pids_limit, options.read_only),
-        (Some(100), true)
-    );
+    assert_eq!((options.pids_limit, options.read_only), (Some(100), true));
     assert_eq!(options.tmpfs[0].size, Some(1 << 20));
     assert_eq!(options.stop_signal.as_deref(), Some("SIGQUIT"));
     assert_eq!(options.stop_timeout, Some(7));
