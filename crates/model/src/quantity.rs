@@ -44,6 +44,17 @@ impl Quantity {
         Self(self.0.saturating_mul(n))
     }
 
+    /// `1.5 GiB`, if it counts mebibytes: at most one digit behind the point.
+    pub fn mebibytes_in_words(self) -> String {
+        let (amount, unit) = match self.as_f64() {
+            amount if amount >= 1024.0 * 1024.0 => (amount / 1024.0 / 1024.0, "TiB"),
+            amount if amount >= 1024.0 => (amount / 1024.0, "GiB"),
+            amount => (amount, "MiB"),
+        };
+        let text = format!("{amount:.1}");
+        format!("{} {unit}", text.strip_suffix(".0").unwrap_or(&text))
+    }
+
     /// The amount as bytes, if it counts mebibytes.
     pub fn mebibytes_as_bytes(self) -> u64 {
         (u128::from(self.0) * 1_048_576 / 1000).min(u128::from(u64::MAX)) as u64
@@ -76,5 +87,10 @@ mod tests {
         assert_eq!(Quantity::from_f64(-1.0), None);
         assert_eq!(Quantity::from_f64(f64::NAN), None);
         assert_eq!(Quantity(1500).mebibytes_as_bytes(), 1_572_864);
+        let sizes = [64, 1024, 1536, 3_145_728].map(Quantity::whole);
+        assert_eq!(
+            sizes.map(Quantity::mebibytes_in_words),
+            ["64 MiB", "1 GiB", "1.5 GiB", "3 TiB"]
+        );
     }
 }

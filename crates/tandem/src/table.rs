@@ -53,22 +53,13 @@ fn shown(cell: &str) -> String {
 
 /// `1.5 GiB` of an amount in MiB.
 pub fn mebibytes(amount: f64) -> String {
-    match amount {
-        a if a >= 1024.0 * 1024.0 => format!("{} TiB", short(a / 1024.0 / 1024.0)),
-        a if a >= 1024.0 => format!("{} GiB", short(a / 1024.0)),
-        a => format!("{} MiB", short(a)),
-    }
+    let amount = model::Quantity::from_f64(amount).unwrap_or_default();
+    amount.mebibytes_in_words()
 }
 
 /// `1.5 GiB` of bytes.
 pub fn bytes(amount: u64) -> String {
     mebibytes(amount as f64 / 1024.0 / 1024.0)
-}
-
-/// At most one digit behind the point, and none that is zero.
-pub fn short(amount: f64) -> String {
-    let text = format!("{amount:.1}");
-    text.strip_suffix(".0").unwrap_or(&text).to_owned()
 }
 
 /// Processors: an app may ask for a hundredth of one.
@@ -113,8 +104,7 @@ APP        INSTANCES  DETAIL
 
     #[test]
     fn amounts_are_short() {
-        let shown = [64.0, 1024.0, 1536.0, 3_145_728.0].map(mebibytes);
-        assert_eq!(shown, ["64 MiB", "1 GiB", "1.5 GiB", "3 TiB"]);
+        assert_eq!(bytes(3 << 29), "1.5 GiB");
         let shown = [0.01, 0.5, 0.0, 10.0, 1.25].map(cpus);
         assert_eq!(shown, ["0.01", "0.5", "0", "10", "1.25"]);
     }

@@ -130,6 +130,16 @@ fn a_refusal_and_an_absence_have_exit_codes_of_their_own() {
 }
 
 #[test]
+fn what_is_no_number_is_said_in_the_commands_words() {
+    for wrong in ["abc", "-1", "2.5", "99999999999"] {
+        let output = tandem("http://127.0.0.1:1", &["scale", "web", wrong]);
+        assert_eq!(output.status.code(), Some(2));
+        let told = format!("`{wrong}` is not a number of instances");
+        assert!(text(&output.stderr).contains(&told), "{output:?}");
+    }
+}
+
+#[test]
 fn no_master_is_said_with_the_way_to_one() {
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()

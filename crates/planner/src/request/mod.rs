@@ -105,11 +105,12 @@ pub enum Refusal {
     #[error("volume {0} does not exist")]
     NoVolume(VolumeId),
     /// 409
-    #[error("volume {volume} exists with {size} MiB{}", at(.home))]
+    #[error("volume {volume} exists with {}{}", .size.mebibytes_in_words(), at(.home))]
     VolumeDiffers {
         volume: VolumeId,
         size: Mebibytes,
-        home: Option<NodeId>,
+        /// The name of the node that it is on.
+        home: Option<String>,
     },
     /// 409
     #[error("volume {volume} is in use by {tenant}")]
@@ -151,6 +152,7 @@ fn chain(apps: &[AppId]) -> String {
     names.join(" → ")
 }
 
-fn at(home: &Option<NodeId>) -> String {
+fn at(home: &Option<String>) -> String {
+    let home = home.as_ref();
     home.map_or_else(String::new, |home| format!(" on {home}"))
 }

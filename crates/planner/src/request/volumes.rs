@@ -24,12 +24,13 @@ pub fn create_volume(
         }
         let same = size.is_none_or(|size| size == volume.size)
             && node.is_none_or(|node| volume.home == Some(node));
+        let home = volume.home.and_then(|home| draft.state().node(home));
         return match same {
             true => Ok(false),
             false => Err(Refusal::VolumeDiffers {
                 volume: id,
                 size: volume.size,
-                home: volume.home,
+                home: home.map(|home| home.machine.name.clone()),
             }),
         };
     }

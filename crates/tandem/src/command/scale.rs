@@ -14,6 +14,7 @@ pub struct ScaleArgs {
     /// The app's id, such as shop/web
     app: String,
     /// How many instances it should have
+    #[arg(value_parser = number, allow_negative_numbers = true)]
     instances: u32,
     /// Return when they run
     #[arg(long)]
@@ -23,6 +24,11 @@ pub struct ScaleArgs {
     force: bool,
     #[command(flatten)]
     connection: Connection,
+}
+
+fn number(text: &str) -> Result<u32, String> {
+    let number = text.parse();
+    number.map_err(|_| format!("`{text}` is not a number of instances"))
 }
 
 pub async fn run(args: ScaleArgs) -> Result<()> {
