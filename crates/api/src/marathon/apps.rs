@@ -378,13 +378,15 @@ fn named(updates: Vec<Update>) -> Result<Vec<(AppId, Update)>, Failure> {
     }
 }
 
+type Specs = Vec<(AppId, AppSpec)>;
+
 /// The specs that the items of an array ask for, with what is to be told of them; or all that is
 /// wrong with any.
 fn wanted_of_many(
     draft: &Draft,
     named: &[(AppId, Update)],
     mode: Mode,
-) -> Result<(Vec<(AppId, AppSpec)>, Vec<Warning>), Failure> {
+) -> Result<(Specs, Vec<Warning>), Failure> {
     let (mut apps, mut told, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     for (index, (id, update)) in named.iter().enumerate() {
         match wanted(draft, id, update, mode) {
