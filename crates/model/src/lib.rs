@@ -11,6 +11,7 @@ pub mod change;
 pub mod deployment;
 pub mod directory;
 pub mod draft;
+pub mod few;
 pub mod fingerprint;
 pub mod ids;
 pub mod instance;

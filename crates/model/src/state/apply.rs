@@ -341,7 +341,7 @@ impl State {
             app.add(instance.placement.node, &count);
         }
         if let Some(node) = self.nodes.get_mut(instance.placement.node.0) {
-            node.instances.insert(id);
+            node.instances.insert(id, ());
             node.used = node.used.plus(resources(instance));
             node.fingerprint = node.fingerprint.wrapping_add(entry(instance));
         }
