@@ -1,6 +1,6 @@
-//! The beginning of an instance, on the agent's side: lay out its directory, have a shim
-//! forked, and let it build the container. Between [`create`] and [`Created::start`] the init process exists
-//! and waits: the moment to persist its pid.
+//! The beginning of an instance, on the agent's side: lay out its directory, have a shim forked,
+//! and let it build the container. Between [`create`] and [`Created::start`] the init process
+//! exists and waits: the moment to persist its pid.
 
 use std::fs;
 use std::io;
