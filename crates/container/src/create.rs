@@ -121,13 +121,14 @@ pub(crate) async fn take_over(
 ) -> Result<Shim, Error> {
     let (channel, shim) = launch(dir, Role::Instance, cgroup).await?;
     let fds: Vec<_> = witness.into_iter().collect();
-    channel
-        .send(&Request::Adopt, &fds)
-        .map_err(|source| Error::Channel {
+    match channel.send(&Request::Adopt, &fds) {
+        // Dead before it was told: who waits for it finds out, as for one that dies later.
+        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => Err(Error::Channel {
             id: dir.id().to_owned(),
             source,
-        })?;
-    Ok(shim)
+        }),
+        _ => Ok(shim),
+    }
 }
 
 /// A blocking task's own result; they neither panic nor are cancelled.
