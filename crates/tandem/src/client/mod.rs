@@ -7,7 +7,7 @@ pub mod path;
 pub mod views;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -24,6 +24,9 @@ use connect::{Origin, Place};
 
 /// No answer takes as long as this.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A master is back sooner, unless nobody starts it again.
+const RESTART: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// How commands find the cluster.
 #[derive(Clone, Debug, clap::Args)]
@@ -190,6 +193,19 @@ impl Client {
     /// The answer's value; refusals are faults.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.ask(Ask::get(path)).await?.decode()
+    }
+
+    /// As [`Client::get`], and through a restart of the master.
+    pub async fn get_patiently<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let end = Instant::now() + RESTART;
+        loop {
+            match self.get(path).await {
+                Err(fault) if fault.exit == Exit::Unreachable && Instant::now() < end => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// The whole answer; refusals are faults.
