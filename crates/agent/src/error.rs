@@ -21,6 +21,8 @@ pub enum Error {
         "this node has no identity in {dir} and no token to join {master} with; make one with `tandem token create`"
     )]
     NoToken { dir: PathBuf, master: SocketAddr },
+    #[error("join the cluster")]
+    Join { source: protocol::Error },
     #[error("keep this node's identity")]
     Identity { source: protocol::Error },
     #[error("open the image store")]

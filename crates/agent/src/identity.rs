@@ -27,6 +27,10 @@ pub(crate) async fn ensure(config: &Config, dir: &Path) -> Result<Result<Identit
             tracing::info!("Joined the cluster at {}", config.master);
             Ok(Ok(identity))
         }
+        // No master will ever take these.
+        Err(source @ (protocol::Error::Token(_) | protocol::Error::Name(_))) => {
+            Err(Error::Join { source })
+        }
         Err(error) => Ok(Err(words(&error))),
     }
 }

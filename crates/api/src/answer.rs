@@ -162,9 +162,10 @@ fn refused(refusal: &Refusal, cluster: ClusterId, item: Option<usize>) -> (Statu
             | MoveRefusal::Past(_)
             | MoveRefusal::Leads { .. } => StatusCode::CONFLICT,
         }),
-        Refusal::NoToken | Refusal::TokenExpired(_) | Refusal::TokenUsed(_) => {
-            plain(StatusCode::FORBIDDEN)
-        }
+        Refusal::NoToken
+        | Refusal::NameTaken(_)
+        | Refusal::TokenExpired(_)
+        | Refusal::TokenUsed(_) => plain(StatusCode::FORBIDDEN),
         Refusal::NoAddress(..) => plain(StatusCode::SERVICE_UNAVAILABLE),
     }
 }

@@ -353,7 +353,7 @@ fn silence(node: Option<&NodeRecord>, instance: &model::Instance) -> Option<Stri
     let Presence::Lost { since } = node?.presence else {
         return None;
     };
-    (!instance.has_ended()).then(|| format!("as last seen: its node is silent since {since}"))
+    (!instance.has_ended()).then(|| format!("as last seen: its node is lost since {since}"))
 }
 
 impl From<&model::Exit> for Exit {

@@ -39,8 +39,9 @@ const READ_ONLY: [&str; 5] = [
 
 /// Writes `config.json` and, unless it is privileged, `seccomp`.
 pub fn write(dir: &Dir, spec: &Spec) -> Result<(), Error> {
-    let held = capabilities::of(spec, capabilities::own()?)?;
-    let mut config = config(dir, spec, &held)?;
+    let own = capabilities::own()?;
+    let held = capabilities::of(spec, own)?;
+    let mut config = config(dir, spec, &held, own)?;
     if !spec.privileged {
         if !spec.no_new_privileges {
             // Loading a filter without no_new_privs needs capabilities: the runtime does it early.
@@ -54,7 +55,7 @@ pub fn write(dir: &Dir, spec: &Spec) -> Result<(), Error> {
     fs::write(dir.config(), bytes).map_err(Error::file("write", &dir.config()))
 }
 
-fn config(dir: &Dir, spec: &Spec, held: &BTreeSet<String>) -> Result<Value, Error> {
+fn config(dir: &Dir, spec: &Spec, held: &BTreeSet<String>, own: u64) -> Result<Value, Error> {
     let root = match &spec.root {
         Root::Mounted(path) => path.clone(),
         Root::Host { .. } => dir.rootfs(),
@@ -72,7 +73,7 @@ fn config(dir: &Dir, spec: &Spec, held: &BTreeSet<String>) -> Result<Value, Erro
             "bounding": held, "effective": held, "permitted": held,
             "inheritable": [], "ambient": [],
         },
-        "rlimits": rlimits(spec)?,
+        "rlimits": rlimits(spec, own)?,
     });
     if spec.no_new_privileges {
         // Never an explicit false: libcontainer would then load the filter too late.
@@ -248,9 +249,10 @@ fn given_mount(mount: &Mount) -> Value {
     }
 }
 
-/// Without CAP_SYS_RESOURCE, hard limits cannot be raised: they are cut to our own.
-fn rlimits(spec: &Spec) -> Result<Vec<Value>, Error> {
-    let own = OwnLimits::read()?;
+/// Without CAP_SYS_RESOURCE among our `own` capabilities, hard limits cannot be raised: they are
+/// cut to our own.
+fn rlimits(spec: &Spec, own: u64) -> Result<Vec<Value>, Error> {
+    let own = OwnLimits::read(own)?;
     let mut limits: Vec<(String, u64, u64)> = Vec::new();
     for ulimit in &spec.limits.ulimits {
         limits.push((ulimit.name.to_uppercase(), ulimit.soft, ulimit.hard));
@@ -275,12 +277,12 @@ struct OwnLimits {
 const CAP_SYS_RESOURCE: u64 = 1 << 24;
 
 impl OwnLimits {
-    fn read() -> Result<Self, Error> {
+    fn read(capabilities: u64) -> Result<Self, Error> {
         let read =
             |path: &str| fs::read_to_string(path).map_err(Error::file("read", Path::new(path)));
         Ok(Self {
             limits: read("/proc/self/limits")?,
-            may_raise: capabilities::own()? & CAP_SYS_RESOURCE != 0,
+            may_raise: capabilities & CAP_SYS_RESOURCE != 0,
             nofile_max: read("/proc/sys/fs/nr_open")?
                 .trim()
                 .parse()

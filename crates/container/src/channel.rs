@@ -1,6 +1,6 @@
 //! The words between agent and shim: JSON messages and descriptors over a socket pair that keeps
-//! message boundaries. The end of the channel is
-//! a message too: it means that the other side is gone.
+//! message boundaries. The end of the channel is a message too: it means that the other side is
+//! gone.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

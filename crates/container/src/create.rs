@@ -1,6 +1,6 @@
-//! The beginning of an instance, on the agent's side: lay out its directory, have a shim
-//! forked, and let it build the container. Between [`create`] and [`Created::start`] the init process exists
-//! and waits: the moment to persist its pid.
+//! The beginning of an instance, on the agent's side: lay out its directory, have a shim forked,
+//! and let it build the container. Between [`create`] and [`Created::start`] the init process
+//! exists and waits: the moment to persist its pid.
 
 use std::fs;
 use std::io;
@@ -9,6 +9,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Gid, Mode, Uid};
 
+use crate::cgroup::Cgroup;
 use crate::channel::{Channel, Reply, Request};
 use crate::forkserver::launch;
 use crate::instance::{Instance, Keepers, Shim};
@@ -79,6 +80,13 @@ impl Created {
 fn prepare(dir: &Dir, spec: &Spec) -> Result<Keepers, Error> {
     let path = dir.path();
     fs::create_dir_all(path).map_err(Error::file("create", path))?;
+    let file = path.join("spec.json");
+    let bytes = serde_json::to_vec(spec).expect("a Spec is plain values");
+    fs::write(&file, bytes).map_err(Error::file("write", &file))?;
+    // No group can be made while the kernel waits, so the shim finds its own there already. Should
+    // that fail, the shim is who says so.
+    let _ = Cgroup::new(&spec.cgroup).and_then(|group| group.entrance());
+    expect_a_move(&spec.shim_cgroup);
     for fifo in dir.fifos() {
         make_fifo(&fifo, spec).map_err(Error::file("create", &fifo))?;
     }
@@ -88,10 +96,13 @@ fn prepare(dir: &Dir, spec: &Spec) -> Result<Keepers, Error> {
     }
     bundle::write(dir, spec)?;
     exit::reserve(dir)?;
-    let file = path.join("spec.json");
-    let bytes = serde_json::to_vec(spec).expect("a Spec is plain values");
-    fs::write(&file, bytes).map_err(Error::file("write", &file))?;
     Keepers::open(dir)
+}
+
+/// A process is about to be made, and moved to its groups: the kernel's wait for that runs beside.
+pub(crate) fn expect_a_move(shims: &str) {
+    let shims = shims.to_owned();
+    tokio::task::spawn_blocking(move || Cgroup::new(&shims).map(|group| group.await_grace()));
 }
 
 /// Owned by the container's user, who may open `/dev/stdout` by name.
@@ -110,13 +121,14 @@ pub(crate) async fn take_over(
 ) -> Result<Shim, Error> {
     let (channel, shim) = launch(dir, Role::Instance, cgroup).await?;
     let fds: Vec<_> = witness.into_iter().collect();
-    channel
-        .send(&Request::Adopt, &fds)
-        .map_err(|source| Error::Channel {
+    match channel.send(&Request::Adopt, &fds) {
+        // Dead before it was told: who waits for it finds out, as for one that dies later.
+        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => Err(Error::Channel {
             id: dir.id().to_owned(),
             source,
-        })?;
-    Ok(shim)
+        }),
+        _ => Ok(shim),
+    }
 }
 
 /// A blocking task's own result; they neither panic nor are cancelled.

@@ -16,7 +16,8 @@
 //! This crate knows no images, networks or volumes: the caller mounts the root filesystem,
 //! makes the network namespace, and names both in the [`Spec`]. Ids must be unique for ever.
 //!
-//! Read next: `create.rs` (the beginning), `forkserver.rs` (where shims come from), `shim/run.rs` (the middle), `instance.rs` (the end).
+//! Read next: `create.rs` (the beginning), `forkserver.rs` (where shims come from), `shim/run.rs`
+//! (the middle), `instance.rs` (the end).
 
 mod adopt;
 mod bundle;

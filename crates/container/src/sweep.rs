@@ -9,7 +9,8 @@ use crate::cgroup::Cgroup;
 use crate::create::joined;
 use crate::{Dir, Error};
 
-/// The node's own groups beside the instances': its init, where it has one of ours, its agent, its shims.
+/// The node's own groups beside the instances': its init, where it has one of ours, its agent, its
+/// shims.
 const OWN: [&str; 3] = ["init", "agent", "shims"];
 
 /// Removes an ended instance's directory, logs included, and whatever is left of its cgroup.

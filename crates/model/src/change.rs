@@ -11,7 +11,7 @@ use crate::ids::{
     AppId, ClusterId, DeploymentId, Epoch, Generation, Incarnation, InstanceId, MoveId, NodeId,
     Revision, Version, VolumeId,
 };
-use crate::instance::{Goal, Instance};
+use crate::instance::{Goal, RecordedInstance};
 use crate::machine::{Machine, Presence};
 use crate::movement::{Move, Phase, Reason};
 use crate::sighting::{InstanceLevel, VolumeLevel};
@@ -105,7 +105,7 @@ pub enum Change {
     },
 
     InstancePlaced {
-        instance: Box<Instance>,
+        instance: Box<RecordedInstance>,
     },
     InstanceGoal {
         instance: InstanceId,
@@ -203,7 +203,7 @@ pub enum Change {
 pub struct Touched {
     pub apps: BTreeSet<AppId>,
     pub instances: BTreeSet<InstanceId>,
-    /// Of the instances: those that [`Instance::is_unsettled`].
+    /// Of the instances: those that [`crate::Instance::is_unsettled`].
     pub unsettled: BTreeSet<InstanceId>,
     pub nodes: BTreeSet<NodeId>,
     /// Nodes whose assignment changed.

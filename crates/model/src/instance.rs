@@ -122,7 +122,7 @@ pub struct Holding {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Instance {
+pub struct Instance<S = Arc<AppSpec>> {
     pub id: InstanceId,
     pub app: AppId,
     /// Where the state keeps the app.
@@ -130,7 +130,7 @@ pub struct Instance {
     /// Which of the app's copies this is, from 0.
     pub slot: u32,
     pub version: Version,
-    pub spec: Arc<AppSpec>,
+    pub spec: S,
     pub placement: Placement,
     pub goal: Goal,
     pub rung: Rung,
@@ -147,11 +147,40 @@ pub struct Instance {
     pub sighted: (Incarnation, u64),
 }
 
-impl Instance {
+/// An instance as it is written down: nearly always app and version name its spec, which is by far
+/// the longest part; it is there only where the app does not know that version, or another way.
+pub type RecordedInstance = Instance<Option<Arc<AppSpec>>>;
+
+impl<S> Instance<S> {
     pub fn task_id(&self) -> String {
         self.id.task_id(&self.app)
     }
 
+    /// The same instance, whose spec is given as `spec`.
+    pub fn with_spec<T>(&self, spec: T) -> Instance<T> {
+        Instance {
+            id: self.id,
+            app: self.app.clone(),
+            app_slot: self.app_slot,
+            slot: self.slot,
+            version: self.version,
+            spec,
+            placement: self.placement.clone(),
+            goal: self.goal,
+            rung: self.rung,
+            health: self.health,
+            detail: self.detail.clone(),
+            exit: self.exit.clone(),
+            placed_at: self.placed_at,
+            running_at: self.running_at,
+            ended_at: self.ended_at,
+            health_at: self.health_at,
+            sighted: self.sighted,
+        }
+    }
+}
+
+impl Instance {
     /// Whether it counts towards its app's wanted number: meant to run, and not over. An heir
     /// does not count before its hand-over.
     pub fn is_active(&self) -> bool {

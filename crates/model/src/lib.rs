@@ -11,6 +11,7 @@ pub mod change;
 pub mod deployment;
 pub mod directory;
 pub mod draft;
+pub mod few;
 pub mod fingerprint;
 pub mod ids;
 pub mod instance;
@@ -38,7 +39,7 @@ pub use ids::{
     AppId, ClusterId, DeploymentId, Epoch, Generation, Incarnation, InstanceId, MoveId, NodeId,
     Revision, Version, VolumeId,
 };
-pub use instance::{Exit, Goal, Health, Instance, Placement, Rung, StopCause};
+pub use instance::{Exit, Goal, Health, Instance, Placement, RecordedInstance, Rung, StopCause};
 pub use machine::{Machine, NodeRecord, Presence, Resources};
 pub use movement::{Move, Phase};
 pub use quantity::{Mebibytes, Quantity};

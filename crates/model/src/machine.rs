@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use imbl::{OrdMap, OrdSet};
-
+use crate::few::Few;
 use crate::ids::{Incarnation, InstanceId, NodeId};
 use crate::instance::Holding;
 use crate::quantity::{Mebibytes, Quantity};
@@ -121,10 +120,10 @@ pub struct NodeRecord {
     pub used: Resources,
     /// Instances placed here and not gone.
     #[serde(skip)]
-    pub instances: OrdSet<InstanceId>,
+    pub instances: Few<InstanceId, ()>,
     /// Host ports taken here.
     #[serde(skip)]
-    pub ports: OrdMap<(Protocol, u16), Holding>,
+    pub ports: Few<(Protocol, u16), Holding>,
     /// Sum of the fingerprints of this node's assignment entries.
     #[serde(skip)]
     pub fingerprint: u64,

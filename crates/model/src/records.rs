@@ -1,13 +1,17 @@
 //! A state as a list of records, and back: what a checkpoint holds. Indexes and counters are not
-//! recorded; they follow from the records.
+//! recorded; they follow from the records. A spec is recorded with its app, and with an instance
+//! only where the app does not have it; instances read back share their app's.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::Deployment;
-use crate::ids::Revision;
-use crate::instance::Instance;
+use crate::ids::{InstanceId, Revision};
+use crate::instance::{Instance, RecordedInstance};
 use crate::machine::NodeRecord;
 use crate::movement::Move;
+use crate::spec::AppSpec;
 use crate::state::{App, Header, State, Token};
 use crate::volume::Volume;
 
@@ -18,9 +22,16 @@ pub enum Record {
     Node(Box<NodeRecord>),
     App(Box<App>),
     Volume(Box<Volume>),
-    Instance(Box<Instance>),
+    Instance(Box<RecordedInstance>),
     Deployment(Box<Deployment>),
     Move(Box<Move>),
+}
+
+/// A record that no state was ever written down as.
+#[derive(Debug, thiserror::Error)]
+#[error("instance {task} is of a version that its app does not know, and has no spec of its own")]
+pub struct Unspecified {
+    pub task: String,
 }
 
 impl State {
@@ -33,7 +44,7 @@ impl State {
             .chain(self.volumes().map(|v| Record::Volume(Box::new(v.clone()))))
             .chain(
                 self.instances()
-                    .map(|i| Record::Instance(Box::new(i.clone()))),
+                    .map(|i| Record::Instance(Box::new(self.recorded(i)))),
             )
             .chain(
                 self.deployments()
@@ -43,22 +54,59 @@ impl State {
     }
 
     /// The state that these records are of, as it was at `revision`.
-    pub fn restore(records: impl IntoIterator<Item = Record>, revision: Revision) -> Self {
+    pub fn restore(
+        records: impl IntoIterator<Item = Record>,
+        revision: Revision,
+    ) -> Result<Self, Unspecified> {
         let mut state = Self::default();
-        let mut instances = Vec::new();
         for record in records {
-            match record {
-                Record::Instance(instance) => instances.push(*instance),
-                record => state.put_record(record),
-            }
+            state.put_record(record)?;
         }
         // Claims go to the instance placed last, as they did when it was placed.
-        instances.sort_unstable_by_key(|instance| instance.id);
-        for instance in instances {
-            state.put_instance(instance);
+        let mut ids: Vec<InstanceId> = state.instances().map(|instance| instance.id).collect();
+        ids.sort_unstable();
+        for id in ids {
+            if let Some(instance) = state.instance(id).cloned() {
+                state.count_in(&instance);
+            }
         }
         state.sum_directory();
-        state.numbered(revision)
+        Ok(state.numbered(revision))
+    }
+}
+
+impl State {
+    /// The instance's app, and what that was in the instance's version as far as it remembers.
+    fn remembered<S>(&self, instance: &Instance<S>) -> Option<(&App, Option<&Arc<AppSpec>>)> {
+        let app = self.app_in_slot(instance.app_slot)?;
+        (app.id == instance.app).then(|| (app, app.spec_at(instance.version)))
+    }
+
+    /// The instance as it is written down beside its app.
+    fn recorded(&self, instance: &Instance) -> RecordedInstance {
+        let its = self.remembered(instance).and_then(|(_, spec)| spec);
+        let other = its != Some(&instance.spec);
+        instance.with_spec(other.then(|| Arc::clone(&instance.spec)))
+    }
+
+    /// The spec of an instance that was written down: its app's own where the two are equal, so
+    /// that all instances share it; `None` when it is nowhere.
+    pub(crate) fn spec_of<'a>(
+        &'a self,
+        recorded: &'a RecordedInstance,
+    ) -> Option<&'a Arc<AppSpec>> {
+        let its = self.remembered(recorded).and_then(|(_, spec)| spec);
+        let other = recorded.spec.as_ref();
+        other.filter(|spec| its != Some(*spec)).or(its)
+    }
+
+    /// What was written down of an instance, with its spec; `None` when that is nowhere.
+    pub(crate) fn specified(&self, recorded: &RecordedInstance) -> Option<Instance> {
+        let mut instance = recorded.with_spec(Arc::clone(self.spec_of(recorded)?));
+        if let Some((app, _)) = self.remembered(recorded) {
+            instance.app = app.id.clone();
+        }
+        Some(instance)
     }
 }
 

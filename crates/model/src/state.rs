@@ -24,7 +24,7 @@ use crate::ids::{
 use crate::instance::{Exit, Health, Holding, Instance, Rung};
 use crate::machine::{NodeRecord, Resources};
 use crate::movement::Move;
-use crate::records::Record;
+use crate::records::{Record, Unspecified};
 use crate::slots::Slots;
 use crate::spec::AppSpec;
 use crate::time::{Millis, Time};
@@ -143,6 +143,15 @@ impl App {
     /// Whether instances of this version are what is wanted now.
     pub fn is_current(&self, version: Version) -> bool {
         version >= self.restart_before
+    }
+
+    /// What it was in that version, as far as it is remembered.
+    pub fn spec_at(&self, version: Version) -> Option<&Arc<AppSpec>> {
+        if version == self.version {
+            return Some(&self.spec);
+        }
+        let mut older = self.history.iter().rev();
+        older.find(|(its, _)| *its == version).map(|(_, spec)| spec)
     }
 
     /// Counts an instance that came, or came to count `count`.
@@ -353,7 +362,8 @@ impl State {
         }
     }
 
-    pub(crate) fn put_record(&mut self, record: Record) {
+    /// Puts a record where it belongs. Instances are not counted yet.
+    pub(crate) fn put_record(&mut self, record: Record) -> Result<(), Unspecified> {
         match record {
             Record::Header(header) => {
                 self.now = header.now;
@@ -380,12 +390,18 @@ impl State {
                 ..*app
             }),
             Record::Volume(volume) => drop(self.volumes.insert(volume.id.clone(), *volume)),
-            Record::Instance(instance) => self.put_instance(*instance),
             Record::Deployment(deployment) => {
                 drop(self.deployments.insert(deployment.id, *deployment));
             }
+            Record::Instance(recorded) => {
+                let instance = self.specified(&recorded).ok_or_else(|| Unspecified {
+                    task: recorded.task_id(),
+                })?;
+                self.instances.put(instance.id.slot, instance);
+            }
             Record::Move(movement) => self.put_move(*movement),
         }
+        Ok(())
     }
 }
 

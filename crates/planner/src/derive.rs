@@ -9,7 +9,10 @@ use crate::relocate::order;
 
 /// Everything the node should have.
 pub fn assignment(state: &State, node: NodeId) -> Assignment {
-    let instances = state.node(node).into_iter().flat_map(|n| &n.instances);
+    let instances = state
+        .node(node)
+        .into_iter()
+        .flat_map(|n| n.instances.keys());
     let instances = instances.filter_map(|id| state.instance(*id));
     let volumes = state.volumes();
     let volumes = volumes.filter_map(|v| Some((v.id.clone(), order(state, v, node)?)));

@@ -19,7 +19,7 @@ use model::ids::{InstanceId, MoveId, NodeId};
 use model::instance::{Goal, StopCause};
 use model::movement::{Move, Parcel, Phase, Reason};
 use model::time::{Millis, Time};
-use model::{Change, Copy, CopyRole, Draft, Instance, Presence, State};
+use model::{Change, Copy, CopyRole, Draft, Instance, Presence, RecordedInstance, State};
 use scheduler::Wish;
 
 pub use begin::Plan;
@@ -330,7 +330,7 @@ fn prepare(draft: &mut Draft, movement: &Move, round: u32) {
     });
 }
 
-fn heir(state: &State, movement: &Move) -> Result<Option<Instance>, Reason> {
+fn heir(state: &State, movement: &Move) -> Result<Option<RecordedInstance>, Reason> {
     let app = movement.app.as_ref().and_then(|app| state.app(app));
     let (Some(app), Some(node)) = (app, state.node(movement.to)) else {
         return Ok(None);

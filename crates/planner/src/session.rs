@@ -151,7 +151,10 @@ fn see_machine(draft: &mut Draft, node: NodeId, hello: &Hello) {
 /// After a boot nothing runs that ran before it, whatever the agent still says of it.
 fn end_all(draft: &mut Draft, node: NodeId, incarnation: Incarnation) {
     let instances = draft.state().node(node).into_iter();
-    let instances: Vec<InstanceId> = instances.flat_map(|n| &n.instances).copied().collect();
+    let instances: Vec<InstanceId> = instances
+        .flat_map(|n| n.instances.keys())
+        .copied()
+        .collect();
     for instance in instances {
         let runs = draft.state().instance(instance);
         if runs.is_none_or(|instance| instance.has_ended()) {

@@ -3,7 +3,7 @@
 use model::ids::AppId;
 use model::instance::Goal;
 use model::state::Delay;
-use model::{App, Change, Draft, Health, Instance, Placement, Rung, State};
+use model::{App, Change, Draft, Health, Placement, RecordedInstance, Rung, State};
 use scheduler::{NoRoom, Tally, Wish, place};
 
 use crate::leader::{Agenda, Subject};
@@ -91,21 +91,21 @@ fn launch(draft: &mut Draft, wish: &Wish, at: u32, placement: Placement, slot: u
     slot
 }
 
-/// A new instance of the app.
+/// A new instance of the app, of its newest version.
 pub(crate) fn placed(
     state: &State,
     app: &App,
     slot: u32,
     placement: Placement,
     goal: Goal,
-) -> Instance {
-    Instance {
+) -> RecordedInstance {
+    RecordedInstance {
         id: state.next_instance(),
         app: app.id.clone(),
         app_slot: app.slot,
         slot,
         version: app.version,
-        spec: app.spec.clone(),
+        spec: None,
         placement,
         goal,
         rung: Rung::Placed,

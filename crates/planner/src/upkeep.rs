@@ -241,7 +241,7 @@ pub(crate) fn watch_node(agenda: &mut Agenda, draft: &mut Draft, id: NodeId, roo
     };
     agenda.waiting.room_on(node);
     if node.draining {
-        let apps = node.instances.iter();
+        let apps = node.instances.keys();
         let apps = apps.filter_map(|instance| draft.state().instance(*instance));
         apps.for_each(|instance| agenda.queue(instance.app.clone()));
         let volumes = draft.state().volumes().filter(|v| v.home == Some(id));
@@ -283,7 +283,10 @@ fn give_up(agenda: &mut Agenda, draft: &mut Draft, id: NodeId, since: Time, room
 /// The lost node's instances that are to be given up now, and when the next one is.
 fn abandoned(state: &State, node: NodeId, since: Time) -> (Vec<InstanceId>, Option<Time>) {
     let (mut due, mut next) = (Vec::new(), None);
-    let instances = state.node(node).into_iter().flat_map(|n| &n.instances);
+    let instances = state
+        .node(node)
+        .into_iter()
+        .flat_map(|n| n.instances.keys());
     for instance in instances.filter_map(|id| state.instance(*id)) {
         let volumes = instance.spec.volumes().next().is_some();
         if volumes || !state.is_runnable(instance.id) {

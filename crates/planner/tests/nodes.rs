@@ -401,25 +401,30 @@ fn a_lost_node_that_is_heard_again_is_here() {
 
 #[test]
 fn tokens_are_spent_once() {
-    let mut cluster = Cluster::new(0);
+    let mut cluster = Cluster::new(1);
     cluster.decide(|draft| request::make_token(draft, "abc".into(), Millis::seconds(60)));
     let spend = |cluster: &mut Cluster, digest: &str, by: &str| {
         cluster.ask(|draft| request::use_token(draft, digest, by))
     };
     assert_eq!(spend(&mut cluster, "xyz", "n1"), Err(Refusal::NoToken));
-    assert_eq!(spend(&mut cluster, "abc", "n1"), Ok(()));
     assert_eq!(
         spend(&mut cluster, "abc", "n1"),
+        Err(Refusal::NameTaken("n1".into())),
+        "a clone of a machine that is here"
+    );
+    assert_eq!(spend(&mut cluster, "abc", "n2"), Ok(()));
+    assert_eq!(
+        spend(&mut cluster, "abc", "n2"),
         Ok(()),
         "the answer was lost"
     );
     assert_eq!(
-        spend(&mut cluster, "abc", "n2"),
-        Err(Refusal::TokenUsed("n1".into()))
+        spend(&mut cluster, "abc", "n3"),
+        Err(Refusal::TokenUsed("n2".into()))
     );
     cluster.now = cluster.now + Millis::seconds(60);
     assert!(matches!(
-        spend(&mut cluster, "abc", "n1"),
+        spend(&mut cluster, "abc", "n2"),
         Err(Refusal::TokenExpired(_))
     ));
 }

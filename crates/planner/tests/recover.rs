@@ -118,6 +118,7 @@ fn a_recovery_gives_up_one_volume_and_no_other() {
     cluster.pass(Millis::seconds(6));
     recover(&mut cluster).expect("n1 kept a copy");
     let restored = State::restore(cluster.state().records(), cluster.state().revision);
+    let restored = restored.expect("a state has the spec of every instance");
     for state in [cluster.state(), &restored] {
         assert_eq!(state.volume_holder(&volume("pg")), None);
         assert_eq!(state.volume_holder(&volume("wal")), Some(writer));

@@ -13,7 +13,9 @@ use model::spec::{
 };
 use model::state::Settings;
 use model::time::Time;
-use model::{AppSpec, Change, Draft, Goal, Health, Instance, Presence, Rung, State, Volume};
+use model::{
+    AppSpec, Change, Draft, Goal, Health, Presence, RecordedInstance, Rung, State, Volume,
+};
 use scheduler::{Hindrance, Kind, NoRoom, Tally, Wish, explain, place};
 
 fn web() -> AppId {
@@ -114,13 +116,13 @@ fn fill(draft: &mut Draft, spec: AppSpec, count: usize) -> (Vec<String>, Option<
             Err(why) => return (nodes, Some(why)),
         };
         let node = placement.node;
-        let instance = Instance {
+        let instance = RecordedInstance {
             id: draft.state().next_instance(),
             app: web(),
             app_slot: draft.state().app(&web()).expect("it was put").slot,
             slot: slot as u32,
             version,
-            spec: Arc::clone(&spec),
+            spec: None,
             placement,
             goal: Goal::Run,
             rung: Rung::Placed,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::ids::{AppId, ClusterId, Epoch, Incarnation, InstanceId, NodeId, Revision};
-use model::instance::{Goal, Instance, Placement};
+use model::instance::{Goal, Placement, RecordedInstance};
 use model::machine::{Machine, Resources};
 use model::sighting::InstanceLevel;
 use model::spec::{Command, Container, ImageContainer, Network, Wanted};
@@ -192,15 +192,14 @@ fn full() -> State {
         state.apply(&joined(n));
     }
     for n in 0..APPS {
-        let spec = spec(n);
         state.apply(&Change::AppPut {
             app: app(n),
-            spec: Arc::clone(&spec),
+            spec: spec(n),
             version: NOW,
             config: true,
         });
         for copy in 0..INSTANCES / APPS {
-            let instance = Box::new(instance(n, copy, &spec));
+            let instance = Box::new(instance(n, copy));
             state.apply(&Change::InstancePlaced { instance });
         }
     }
@@ -259,15 +258,15 @@ fn spec(n: u32) -> Arc<AppSpec> {
     })
 }
 
-fn instance(n: u32, copy: u32, spec: &Arc<AppSpec>) -> Instance {
+fn instance(n: u32, copy: u32) -> RecordedInstance {
     let number = n * (INSTANCES / APPS) + copy;
-    Instance {
+    RecordedInstance {
         id: id(number),
         app: app(n),
         app_slot: n,
         slot: copy,
         version: NOW,
-        spec: Arc::clone(spec),
+        spec: None,
         placement: Placement {
             node: NodeId(number % NODES),
             address: Some(Ipv4Addr::from(0x0a21_0000 + number)),

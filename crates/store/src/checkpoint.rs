@@ -108,34 +108,73 @@ pub fn read_latest(dir: &Path) -> Result<Option<State>, LogError> {
     let Some((revision, path)) = list(dir)?.pop() else {
         return Ok(None);
     };
-    let file = File::open(&path).map_err(fault("open", &path))?;
-    let length = file.metadata().map_err(fault("read", &path))?.len();
-    let mut file = BufReader::new(file);
-    let mut records: Vec<Record> = Vec::new();
-    let damaged = |source| LogError::Checkpoint {
-        path: path.clone(),
-        source,
-    };
-    loop {
-        let mut word = [0; 8];
-        file.read_exact(&mut word).map_err(fault("read", &path))?;
-        let size = u64::from_le_bytes(word);
-        file.read_exact(&mut word).map_err(fault("read", &path))?;
-        if size > length {
-            return Err(damaged(CodecError::Short {
-                missing: size - length,
-            }));
+    let mut parts = Parts::open(path)?;
+    let mut fault = None;
+    // Part by part into the state: all records at once would need as much memory again.
+    let records = std::iter::from_fn(|| {
+        let part = parts.next_part();
+        part.unwrap_or_else(|error| {
+            fault = Some(error);
+            None
+        })
+    });
+    let restored = State::restore(records.flatten(), revision);
+    if let Some(error) = fault {
+        return Err(error);
+    }
+    let apart = |source| parts.damaged(CodecError::Apart { source });
+    restored.map(Some).map_err(apart)
+}
+
+/// The parts of a checkpoint file.
+struct Parts {
+    path: PathBuf,
+    file: BufReader<File>,
+    /// Of the file: no part is longer.
+    length: u64,
+}
+
+impl Parts {
+    fn open(path: PathBuf) -> Result<Self, LogError> {
+        let file = File::open(&path).map_err(fault("open", &path))?;
+        let length = file.metadata().map_err(fault("read", &path))?.len();
+        let file = BufReader::new(file);
+        Ok(Self { path, file, length })
+    }
+
+    /// The records of the next part; `None` after the last.
+    fn next_part(&mut self) -> Result<Option<Vec<Record>>, LogError> {
+        let (size, checksum) = (self.word()?, self.word()?);
+        if size > self.length {
+            let missing = size - self.length;
+            return Err(self.damaged(CodecError::Short { missing }));
         }
         let mut part = vec![0; size as usize];
-        file.read_exact(&mut part).map_err(fault("read", &path))?;
-        if fingerprint::of(&part.as_slice()) != u64::from_le_bytes(word) {
-            return Err(damaged(CodecError::Damaged));
+        self.read(&mut part)?;
+        if fingerprint::of(&part.as_slice()) != checksum {
+            return Err(self.damaged(CodecError::Damaged));
         }
         if part.is_empty() {
-            return Ok(Some(State::restore(records, revision)));
+            return Ok(None);
         }
-        for line in part.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-            records.push(codec::decode_record(line).map_err(damaged)?);
-        }
+        let lines = part.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+        let records: Result<_, _> = lines.map(codec::decode_record).collect();
+        records.map(Some).map_err(|source| self.damaged(source))
+    }
+
+    fn word(&mut self) -> Result<u64, LogError> {
+        let mut word = [0; 8];
+        self.read(&mut word)?;
+        Ok(u64::from_le_bytes(word))
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> Result<(), LogError> {
+        let read = self.file.read_exact(bytes);
+        read.map_err(fault("read", &self.path))
+    }
+
+    fn damaged(&self, source: CodecError) -> LogError {
+        let path = self.path.clone();
+        LogError::Checkpoint { path, source }
     }
 }

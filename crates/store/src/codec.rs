@@ -3,11 +3,13 @@
 //! that this build does not know, stops the start with a sentence.
 
 use model::Transaction;
-use model::records::Record;
+use model::records::{Record, Unspecified};
 use serde::{Deserialize, Serialize};
 
 /// The format that this build writes.
-pub const FORMAT: u32 = 1;
+///
+/// 1: an instance carries its whole spec. 2: it may leave that to its app; either is read alike.
+pub const FORMAT: u32 = 2;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
@@ -21,6 +23,8 @@ pub enum CodecError {
     Short { missing: u64 },
     #[error("does not match its checksum")]
     Damaged,
+    #[error("does not fit together")]
+    Apart { source: Unspecified },
 }
 
 #[derive(Serialize)]
@@ -29,14 +33,15 @@ struct Framed<'a, T> {
     body: &'a T,
 }
 
-/// Read before the body, which an unknown format may not even parse.
+/// Of what cannot be read otherwise: perhaps a newer format.
 #[derive(Deserialize)]
 struct Format {
     format: u32,
 }
 
 #[derive(Deserialize)]
-struct Body<T> {
+struct Whole<T> {
+    format: u32,
     body: T,
 }
 
@@ -49,14 +54,18 @@ fn encode<T: Serialize>(body: &T) -> Vec<u8> {
 }
 
 fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, CodecError> {
-    let Format { format } =
-        serde_json::from_slice(bytes).map_err(|source| CodecError::Unknown { source })?;
-    if format > FORMAT {
-        return Err(CodecError::Newer { found: format });
+    let unknown = |source| CodecError::Unknown { source };
+    let (format, body) = match serde_json::from_slice(bytes) {
+        Ok(Whole { format, body }) => (format, Ok(body)),
+        Err(error) => {
+            let Format { format } = serde_json::from_slice(bytes).map_err(unknown)?;
+            (format, Err(unknown(error)))
+        }
+    };
+    match format > FORMAT {
+        true => Err(CodecError::Newer { found: format }),
+        false => body,
     }
-    let Body { body } =
-        serde_json::from_slice(bytes).map_err(|source| CodecError::Unknown { source })?;
-    Ok(body)
 }
 
 pub fn encode_transaction(transaction: &Transaction) -> Vec<u8> {

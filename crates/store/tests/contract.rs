@@ -144,9 +144,9 @@ fn a_damaged_or_newer_file_stops_the_start_with_a_sentence() {
     std::fs::write(&path, &whole[..whole.len() - 3]).unwrap();
     assert!(log.latest_checkpoint().is_err());
 
-    let newer = br#"{"format":2,"body":{"Surprise":{}}}"#;
+    let newer = br#"{"format":3,"body":{"Surprise":{}}}"#;
     let error = store::codec::decode_transaction(newer).unwrap_err();
-    assert!(error.to_string().contains("format 2"), "{error}");
+    assert!(error.to_string().contains("format 3"), "{error}");
     let unknown = br#"{"format":1,"body":{"revision":1,"at":1,"changes":[{"Surprise":{}}]}}"#;
     assert!(store::codec::decode_transaction(unknown).is_err());
 }

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Output};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ fn master(script: Script) -> (String, mpsc::Receiver<String>) {
     (url, told)
 }
 
-fn answer(stream: TcpStream, script: &Script) -> String {
+fn answer(stream: impl Read + Write, script: &Script) -> String {
     let mut reader = BufReader::new(stream);
     let mut head = Vec::new();
     loop {
@@ -148,4 +149,29 @@ fn no_master_is_said_with_the_way_to_one() {
     let output = tandem(&format!("http://{port}"), &["status"]);
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).contains("hint: start a cluster with `tandem up`"));
+}
+
+#[test]
+fn what_is_roots_alone_never_goes_to_another_cluster_than_was_named() {
+    let status = |cluster| Script::from([("GET /tandem/v1/status", (200, cluster))]);
+    let (url, _told) = master(status(r#"{"cluster":"a"}"#));
+    let state = tempfile::tempdir().unwrap();
+    std::fs::create_dir(state.path().join("master")).unwrap();
+    let socket = UnixListener::bind(state.path().join("master/api.sock")).unwrap();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in socket.incoming().map_while(Result::ok) {
+            let asked = answer(stream, &status(r#"{"cluster":"b"}"#));
+            if tell.send(asked).is_err() {
+                return;
+            }
+        }
+    });
+    let state_dir = state.path().display().to_string();
+    let done = tandem(&url, &["token", "create", "--state-dir", &state_dir]);
+    assert_eq!(done.status.code(), Some(2));
+    let said = text(&done.stderr);
+    assert!(said.contains("is another cluster than the one"), "{said}");
+    let asked: Vec<String> = told.try_iter().collect();
+    assert_eq!(asked, ["get /tandem/v1/status"]);
 }

@@ -46,7 +46,7 @@ fn lost(state: &Cluster) -> Vec<Lost> {
     });
     silent
         .map(|(node, since)| {
-            let there = node.instances.iter().filter_map(|id| state.instance(*id));
+            let there = node.instances.keys().filter_map(|id| state.instance(*id));
             let apps: BTreeSet<&AppId> = there
                 .filter(|instance| instance.is_active())
                 .map(|instance| &instance.app)

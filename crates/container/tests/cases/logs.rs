@@ -4,8 +4,14 @@ use super::*;
 
 pub async fn the_log_is_whole_when_shims_are_killed(world: World) {
     const LINES: usize = 30_000;
-    let script =
-        format!("i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); done; exit 7");
+    const KILLS: usize = 4;
+    // Goes on only after the next kill, however fast it is.
+    let script = format!(
+        "i=0; kill=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); \
+        if [ $((i % {})) = 0 ]; then until [ -e /kill$kill ]; do sleep 0.01; done; \
+        kill=$((kill+1)); fi; done; exit 7",
+        LINES / KILLS
+    );
     let small = |spec: &mut Spec| {
         spec.log = LogLimits {
             bytes: 200_000,
@@ -22,11 +28,12 @@ pub async fn the_log_is_whole_when_shims_are_killed(world: World) {
     let mut kills = 0;
     while !waiter.is_finished() {
         let pid = shim_pid(instance.dir());
-        if kills < 4 && alive(pid) && followed.len() > kills * LINES / 8 {
+        if kills < KILLS && alive(pid) && followed.len() > kills * LINES / KILLS {
             let _ = Command::new("kill")
                 .args(["-9", &pid.to_string()])
                 .stderr(Stdio::null())
                 .status();
+            fs::write(world.root().join(format!("kill{kills}")), "").expect("write");
             kills += 1;
         }
         followed.extend(reader.more().expect("more"));
@@ -34,7 +41,7 @@ pub async fn the_log_is_whole_when_shims_are_killed(world: World) {
     }
     let exit = within(waiter).await.expect("no panic").expect("an exit");
     assert_eq!(exit.how, How::Code(7));
-    assert!(kills >= 2, "the container was too fast: {kills}");
+    assert_eq!(kills, KILLS);
     loop {
         let more = reader.more().expect("more");
         if more.is_empty() {

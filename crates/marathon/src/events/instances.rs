@@ -37,7 +37,7 @@ fn subjects(before: &State, state: &State, touched: &Touched) -> BTreeSet<Instan
         if let (Some(was), Some(now)) = (before.node(*node), state.node(*node))
             && is_lost(was) != is_lost(now)
         {
-            subjects.extend(now.instances.iter().copied());
+            subjects.extend(now.instances.keys().copied());
         }
     }
     subjects

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use marathon::events::{Event, between};
 use model::deployment::{Action, Deployment, Step};
-use model::instance::{Exit, ExitStatus, Goal, Health, Instance, Placement, Rung, StopCause};
+use model::instance::{
+    Exit, ExitStatus, Goal, Health, Placement, RecordedInstance, Rung, StopCause,
+};
 use model::{
     Change, ClusterId, DeploymentId, Epoch, Incarnation, InstanceId, InstanceLevel, Millis, NodeId,
     Presence, State, Time, Touched,
@@ -84,13 +86,13 @@ impl Story {
 
     fn placed(&self) -> Change {
         Change::InstancePlaced {
-            instance: Box::new(Instance {
+            instance: Box::new(RecordedInstance {
                 id: WEB,
                 app: id("/shop/web"),
                 app_slot: 0,
                 slot: 0,
                 version: NOW,
-                spec: Arc::new(spec()),
+                spec: None,
                 placement: Placement {
                     node: NodeId(0),
                     address: Some([10, 32, 0, 9].into()),

@@ -146,9 +146,12 @@ impl State {
             }
             Change::InstancePlaced { instance } => {
                 self.drawn = self.drawn.max((instance.id.birth as u32).wrapping_add(1));
-                touched_by(touched, instance);
-                touched.assignments.insert(instance.placement.node);
-                self.put_instance(instance.as_ref().clone());
+                if let Some(instance) = self.specified(instance) {
+                    touched_by(touched, &instance);
+                    touched.assignments.insert(instance.placement.node);
+                    self.count_in(&instance);
+                    self.instances.put(instance.id.slot, instance);
+                }
             }
             Change::InstanceGoal { instance, goal } => {
                 self.instance_goal(*instance, *goal, touched);
@@ -325,9 +328,10 @@ impl State {
         self.take_service_ports(&id, &spec);
     }
 
-    pub(crate) fn put_instance(&mut self, instance: Instance) {
+    /// Lets an instance take its claims, and counts it at its app and its node.
+    pub(crate) fn count_in(&mut self, instance: &Instance) {
         let id = instance.id;
-        self.take_claims(&instance);
+        self.take_claims(instance);
         if let Some(app) = self
             .apps
             .get_mut(instance.app_slot)
@@ -338,11 +342,10 @@ impl State {
             app.add(instance.placement.node, &count);
         }
         if let Some(node) = self.nodes.get_mut(instance.placement.node.0) {
-            node.instances.insert(id);
-            node.used = node.used.plus(resources(&instance));
-            node.fingerprint = node.fingerprint.wrapping_add(entry(&instance));
+            node.instances.insert(id, ());
+            node.used = node.used.plus(resources(instance));
+            node.fingerprint = node.fingerprint.wrapping_add(entry(instance));
         }
-        self.instances.put(id.slot, instance);
     }
 
     fn node_seen(

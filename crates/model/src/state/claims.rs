@@ -101,7 +101,9 @@ impl State {
         }
         if let Some(node) = self.nodes.get_mut(instance.placement.node.0) {
             for (protocol, port, _) in instance.published() {
-                take(&mut node.ports, (protocol, port), instance);
+                let port = (protocol, port);
+                let held = join(node.ports.get(&port), instance);
+                node.ports.insert(port, held);
             }
         }
         if let Some(app) = self

@@ -83,11 +83,14 @@ impl State {
     /// addresses.
     pub(super) fn concerned(&self, change: &Change) -> Concerned {
         match change {
-            Change::InstancePlaced { instance } => self.concerned_with(instance),
+            Change::InstancePlaced { instance } => match self.spec_of(instance) {
+                Some(spec) => self.concerned_with(instance, spec),
+                None => Concerned::new(),
+            },
             Change::InstanceGoal { instance, .. }
             | Change::InstanceSeen { instance, .. }
             | Change::InstanceGone { instance } => match self.instance(*instance) {
-                Some(instance) => self.concerned_with(instance),
+                Some(instance) => self.concerned_with(instance, &instance.spec),
                 None => Concerned::new(),
             },
             Change::NodeJoined { node, .. }
@@ -99,7 +102,7 @@ impl State {
             Change::HandedOver { movement, .. } => {
                 let heir = self.movement(*movement).and_then(|m| m.heir);
                 match heir.and_then(|heir| self.instance(heir)) {
-                    Some(heir) => self.concerned_with(heir),
+                    Some(heir) => self.concerned_with(heir, &heir.spec),
                     None => Concerned::new(),
                 }
             }
@@ -107,14 +110,14 @@ impl State {
         }
     }
 
-    fn concerned_with(&self, instance: &Instance) -> Concerned {
+    fn concerned_with<S>(&self, instance: &Instance<S>, spec: &AppSpec) -> Concerned {
         let overlay = instance.placement.address;
         let overlay = overlay.and_then(|a| self.addresses.get(&a).copied().flatten());
         let fixed = instance.placement.fixed_addresses.iter();
         let fixed = fixed.filter_map(|f| self.fixed_addresses.get(&f.address).copied());
         let mut instances = vec![instance.id];
         // An heir and its holder share volumes besides.
-        let volumes = instance.spec.volumes();
+        let volumes = spec.volumes();
         let volumes = volumes.filter_map(|(id, _)| self.volume(id)?.holding);
         for held in overlay.into_iter().chain(fixed).chain(volumes) {
             instances.push(held.holder);

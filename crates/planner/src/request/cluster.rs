@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use model::ids::{ClusterId, Epoch};
 use model::state::{Settings, Token};
 use model::time::{Millis, Time};
-use model::{Change, Draft};
+use model::{Change, Draft, Presence};
 
 use crate::request::Refusal;
 
@@ -58,11 +58,15 @@ pub fn make_token(draft: &mut Draft, digest: String, life: Millis) -> Time {
 }
 
 /// Spends a join token for the node called `by`. The same node may use it again, since the
-/// answer may have been lost on the way. 403.
+/// answer may have been lost on the way; but a node of that name that is here is another. 403.
 pub fn use_token(draft: &mut Draft, digest: &str, by: &str) -> Result<(), Refusal> {
     let token = draft.state().token(digest).ok_or(Refusal::NoToken)?;
     if token.expires <= draft.now() {
         return Err(Refusal::TokenExpired(token.expires));
+    }
+    let namesake = draft.state().node_named(by);
+    if namesake.is_some_and(|node| node.presence == Presence::Here) {
+        return Err(Refusal::NameTaken(by.to_owned()));
     }
     match token.used_by.as_deref() {
         Some(user) if user == by => Ok(()),

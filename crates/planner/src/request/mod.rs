@@ -131,6 +131,9 @@ pub enum Refusal {
     #[error("the token is unknown")]
     NoToken,
     /// 403
+    #[error("a node called {0} is here already: choose another name, with --name")]
+    NameTaken(String),
+    /// 403
     #[error("the token expired at {0}")]
     TokenExpired(Time),
     /// 403

@@ -30,7 +30,7 @@ pub fn node_lost(draft: &mut Draft, node: NodeId) -> Result<(), Refusal> {
     if record.presence == Presence::Here {
         return Err(Refusal::NodeIsHere(record.machine.name.clone()));
     }
-    let instances: Vec<InstanceId> = record.instances.iter().copied().collect();
+    let instances: Vec<InstanceId> = record.instances.keys().copied().collect();
     for instance in instances {
         draft.apply(Change::InstanceGone { instance });
     }

@@ -438,6 +438,7 @@ impl Cluster {
     pub fn verify(&self) {
         let state = self.state();
         let restored = State::restore(state.records(), state.revision);
+        let restored = restored.expect("a state has the spec of every instance");
         assert_eq!(
             state.directory_fingerprint(),
             derive::directory(state).fingerprint()

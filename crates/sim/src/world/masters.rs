@@ -173,7 +173,8 @@ impl World {
         let mut state = self.log.replay();
         // From a checkpoint instead of the whole history.
         if self.pace.coin(500) {
-            state = State::restore(state.records(), state.revision);
+            state = State::restore(state.records(), state.revision)
+                .expect("a state has the spec of every instance");
         }
         self.master_run += 1;
         let run = self.master_run;

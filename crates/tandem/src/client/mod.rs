@@ -7,7 +7,7 @@ pub mod path;
 pub mod views;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -24,6 +24,9 @@ use connect::{Origin, Place};
 
 /// No answer takes as long as this.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A master is back sooner, unless nobody starts it again.
+const RESTART: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// How commands find the cluster.
 #[derive(Clone, Debug, clap::Args)]
@@ -51,7 +54,21 @@ pub struct Connection {
 pub struct Client {
     origin: Origin,
     /// Asked what is for root alone, where the origin is this machine.
-    socket: Option<PathBuf>,
+    socket: Option<Socket>,
+}
+
+struct Socket {
+    path: PathBuf,
+    compared: Compared,
+}
+
+/// Whether a socket must lead to the same cluster as the origin, which commands ask besides.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Compared {
+    Never,
+    /// Where the origin, which nobody named, answers.
+    IfAnswered,
+    Always,
 }
 
 /// What is to be asked.
@@ -128,17 +145,27 @@ impl Connection {
         let socket = origin
             .is_loopback()
             .then(|| self.state_dir.join("master/api.sock"))
-            .filter(|socket| socket.exists());
+            .filter(|path| path.exists())
+            .map(|path| Socket {
+                path,
+                compared: match named {
+                    Some(_) => Compared::Always,
+                    None => Compared::IfAnswered,
+                },
+            });
         Ok(Client { origin, socket })
     }
 }
 
 impl Client {
     /// A client of the master on this machine, by its socket alone.
-    pub fn of_socket(socket: PathBuf) -> Self {
+    pub fn of_socket(path: PathBuf) -> Self {
         Client {
             origin: Origin::loopback(8080),
-            socket: Some(socket),
+            socket: Some(Socket {
+                path,
+                compared: Compared::Never,
+            }),
         }
     }
 
@@ -166,6 +193,19 @@ impl Client {
     /// The answer's value; refusals are faults.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.ask(Ask::get(path)).await?.decode()
+    }
+
+    /// As [`Client::get`], and through a restart of the master.
+    pub async fn get_patiently<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let end = Instant::now() + RESTART;
+        loop {
+            match self.get(path).await {
+                Err(fault) if fault.exit == Exit::Unreachable && Instant::now() < end => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// The whole answer; refusals are faults.
@@ -222,10 +262,58 @@ impl Client {
     }
 
     async fn send(&self, ask: Ask, upgrade: Option<&str>) -> Result<Response<Incoming>> {
-        let place = match &self.socket {
-            Some(socket) if ask.root => Place::Socket(socket),
-            _ => Place::Origin(&self.origin),
-        };
+        match &self.socket {
+            Some(socket) if ask.root => {
+                self.compare(socket).await?;
+                self.send_to(&Place::Socket(&socket.path), ask, upgrade)
+                    .await
+            }
+            _ => {
+                self.send_to(&Place::Origin(&self.origin), ask, upgrade)
+                    .await
+            }
+        }
+    }
+
+    /// Refuses a socket of another cluster than the origin's: volumes of the same name may be in
+    /// both.
+    async fn compare(&self, socket: &Socket) -> Result<()> {
+        let Socket { path, compared } = socket;
+        if *compared == Compared::Never {
+            return Ok(());
+        }
+        let at_socket = self.cluster(&Place::Socket(path)).await?;
+        match self.cluster(&Place::Origin(&self.origin)).await {
+            Ok(at_origin) if at_origin != at_socket => {
+                let said = format!(
+                    "{} is another cluster than the one whose socket is {}",
+                    self.origin,
+                    path.display()
+                );
+                let cure = "name both, with --master and --state-dir";
+                Err(Fault::new(Exit::Usage, said).hint(cure))
+            }
+            Ok(_) => Ok(()),
+            Err(fault) if fault.exit == Exit::Unreachable && *compared == Compared::IfAnswered => {
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn cluster(&self, place: &Place<'_>) -> Result<String> {
+        let response = self.send_to(place, Ask::get("/tandem/v1/status"), None);
+        let body = response.await?.into_body().collect().await;
+        let body = body.doing(|| "read the master's answer".into())?.to_bytes();
+        Ok(serde_json::from_slice::<views::Status>(&body)?.cluster)
+    }
+
+    async fn send_to(
+        &self,
+        place: &Place<'_>,
+        ask: Ask,
+        upgrade: Option<&str>,
+    ) -> Result<Response<Incoming>> {
         let body = ask.body.map(|body| body.to_string()).unwrap_or_default();
         let mut request = Request::builder()
             .method(ask.method)
@@ -245,7 +333,7 @@ impl Client {
         let request = request
             .body(Full::new(Bytes::from(body)))
             .doing(|| format!("ask for {}", ask.path))?;
-        connect::send(&place, request).await
+        connect::send(place, request).await
     }
 }
 

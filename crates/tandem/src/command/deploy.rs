@@ -16,7 +16,7 @@ use crate::{out, talk, template};
 #[derive(Debug, clap::Args)]
 pub struct DeployArgs {
     /// Files with an app, an array of apps or a group, as JSON or as Jinja2 templates (.j2);
-    /// of a directory, its *.json and *.json.j2
+    /// of a directory, its *.json and *.json.j2; - is standard input
     #[arg(required = true, value_name = "FILE|DIR")]
     files: Vec<PathBuf>,
     /// A variable for templates
@@ -95,9 +95,11 @@ fn files_of(named: &Path) -> Result<Vec<PathBuf>> {
 
 fn read(file: &Path, variables: &BTreeMap<String, String>) -> Result<Value> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file)
-        .doing(|| format!("read {name}"))
-        .exit(Exit::Usage)?;
+    let text = match name.as_str() {
+        "-" => std::io::read_to_string(std::io::stdin()),
+        _ => std::fs::read_to_string(file),
+    };
+    let text = text.doing(|| format!("read {name}")).exit(Exit::Usage)?;
     match template::is_template(&name) {
         true => template::json(&name, &template::render(&name, &text, variables)?),
         false => template::json(&name, &text),

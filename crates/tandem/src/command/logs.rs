@@ -195,7 +195,12 @@ async fn follow(client: Arc<Client>, apps: &BTreeSet<String>, tail: Option<u32>)
                 out::data(&shown(&line, known.len() > 1))?;
             }
             _ = look.tick() => {
-                for instance in instances(&client, apps).await? {
+                let instances = match instances(&client, apps).await {
+                    // It is started again; what runs goes on meanwhile.
+                    Err(fault) if fault.exit == Exit::Unreachable => continue,
+                    found => found?,
+                };
+                for instance in instances {
                     let begun = !matches!(instance.rung.as_str(), "placed" | "preparing" | "starting");
                     if begun && known.insert(instance.id.clone()) {
                         tokio::spawn(pass_on(Arc::clone(&client), instance.id, tail, tell.clone()));
@@ -210,28 +215,77 @@ async fn follow(client: Arc<Client>, apps: &BTreeSet<String>, tail: Option<u32>)
     }
 }
 
-/// One instance's lines until its end.
+/// How far an instance's log has been read: the time of its last line, and how many lines have it.
+#[derive(Debug, Default)]
+struct Mark {
+    time: String,
+    lines: usize,
+}
+
+impl Mark {
+    fn pass(&mut self, time: &str) {
+        if self.time != time {
+            time.clone_into(&mut self.time);
+            self.lines = 0;
+        }
+        self.lines += 1;
+    }
+}
+
+/// One instance's lines until its end. An agent that is started again ends the stream before: then
+/// it is opened anew, and what was passed on before is left out.
 async fn pass_on(
     client: Arc<Client>,
     instance: String,
     tail: Option<u32>,
     tell: mpsc::Sender<Line>,
 ) {
-    let passed = async {
-        let mut source = open(&client, &instance, tail, true).await?;
-        while let Some(line) = source.next().await? {
-            if tell.send(parse(&line, &instance)?).await.is_err() {
-                break;
+    let (mut mark, mut tail, mut warned) = (Mark::default(), tail, false);
+    loop {
+        let passed = pass(&client, &instance, tail, &mut mark, &tell).await;
+        tail = tail.filter(|_| mark.lines == 0);
+        match passed {
+            Err(fault) if !warned => {
+                warned = true;
+                let why = reason(&fault);
+                talk!("warning: the log of {instance} cannot be read: {why}");
             }
+            Err(_) | Ok(()) => {}
         }
-        Ok::<_, Fault>(())
-    };
-    if let Err(fault) = passed.await {
-        talk!(
-            "warning: the log of {instance} cannot be read: {}",
-            reason(&fault)
-        );
+        let path = format!("/tandem/v1/instances/{}", encoded(&instance));
+        match client.get::<Instance>(&path).await {
+            Ok(instance) if instance.exit.is_some() => return,
+            Err(fault) if fault.exit == Exit::Absent => return,
+            Ok(_) | Err(_) => tokio::time::sleep(LOOK).await,
+        }
+        if tell.is_closed() {
+            return;
+        }
     }
+}
+
+async fn pass(
+    client: &Client,
+    instance: &str,
+    tail: Option<u32>,
+    mark: &mut Mark,
+    tell: &mpsc::Sender<Line>,
+) -> Result<()> {
+    let mut source = open(client, instance, tail, true).await?;
+    let mut again = Mark::default();
+    while let Some(line) = source.next().await? {
+        let line = parse(&line, instance)?;
+        again.pass(&line.time);
+        let passed = line.time < mark.time || line.time == mark.time && again.lines <= mark.lines;
+        if passed {
+            continue;
+        }
+        mark.pass(&line.time);
+        if tell.send(line).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

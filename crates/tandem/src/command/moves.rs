@@ -154,7 +154,7 @@ async fn until_there(client: &Client, id: &str, planned: &Planned, called: &str)
     let mut said = String::new();
     let mut reason = None;
     loop {
-        let moves: Vec<Move> = client.get("/tandem/v1/moves").await?;
+        let moves: Vec<Move> = client.get_patiently("/tandem/v1/moves").await?;
         let Some(movement) = moves.into_iter().find(|movement| movement.id == id) else {
             break;
         };
@@ -168,7 +168,7 @@ async fn until_there(client: &Client, id: &str, planned: &Planned, called: &str)
     }
     for name in &planned.volumes {
         let volume: Volume = client
-            .get(&format!("/tandem/v1/volumes/{}", encoded(name)))
+            .get_patiently(&format!("/tandem/v1/volumes/{}", encoded(name)))
             .await?;
         if volume.home.as_deref() != Some(planned.to.as_str()) {
             let why = reason.unwrap_or_else(|| "the move was abandoned".to_owned());

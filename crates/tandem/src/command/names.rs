@@ -1,8 +1,7 @@
 //! Names that are not there, and those that were meant.
 
-use crate::client::Client;
-use crate::client::path;
 use crate::client::views::{Apps, Instance, Node, Volume};
+use crate::client::{Ask, Client, path};
 use crate::fault::{Exit, Fault, Result};
 use crate::near::nearest;
 
@@ -78,6 +77,10 @@ pub async fn instance(client: &Client, name: &str) -> Result<Instance> {
             let ids: Vec<&str> = several.iter().map(|i| i.id.as_str()).collect();
             let said = format!("`{name}` is {} instances", ids.len());
             Err(Fault::new(Exit::Usage, said).hint(format!("name one: {}", ids.join(", "))))
+        }
+        None if client.ask(Ask::get(path::app(&app))).await.is_ok() => {
+            let fault = Fault::new(Exit::Absent, format!("nothing of {app} runs"));
+            Err(fault.hint(format!("`tandem ps {app}` shows what it is at")))
         }
         None => {
             let fault = Fault::new(Exit::Absent, format!("no instance is called `{name}`"));

@@ -33,7 +33,7 @@ fn render(status: &Status, origin: &str) -> String {
             apps => format!("; {} stays there until it is back", apps.join(", ")),
         };
         facts.push((
-            "SILENT",
+            "LOST",
             format!("{} since {}{waiting}", lost.node, lost.since),
         ));
     }
@@ -68,7 +68,7 @@ mod tests {
         CLUSTER  c1, leadership 3
         NODES    2 of 3 here
         APPS     2, 5 instances
-        SILENT   n3 since noon; /db stays there until it is back
+        LOST     n3 since noon; /db stays there until it is back
         WAITING  /big, 1 missing: n1: mem: 512 MiB short
         ");
     }

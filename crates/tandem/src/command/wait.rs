@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::queue::reasons;
 use crate::client::views::{App, Deployment, OneApp, Queued};
-use crate::client::{Ask, Client, path};
+use crate::client::{Client, path};
 use crate::fault::{Exit, Fault, Result};
 use crate::talk;
 
@@ -62,7 +62,7 @@ fn say_new(said: &mut String, line: String) {
 }
 
 async fn deploying(client: &Client, waiting: &Waiting) -> Result<Option<Deployment>> {
-    let deployments: Vec<Deployment> = client.get("/v2/deployments").await?;
+    let deployments: Vec<Deployment> = client.get_patiently("/v2/deployments").await?;
     let mut deployments = deployments.into_iter();
     Ok(deployments.find(|deployment| deployment.id == waiting.deployment))
 }
@@ -70,9 +70,8 @@ async fn deploying(client: &Client, waiting: &Waiting) -> Result<Option<Deployme
 /// What the first app that is not as it should be lacks.
 async fn lacking(client: &Client, waiting: &Waiting) -> Result<Option<String>> {
     for id in &waiting.apps {
-        let answer = client.ask(Ask::get(path::app(id))).await;
-        let app = match answer {
-            Ok(answer) => answer.decode::<OneApp>()?.app,
+        let app = match client.get_patiently::<OneApp>(&path::app(id)).await {
+            Ok(answer) => answer.app,
             Err(fault) if fault.exit == Exit::Absent => {
                 return Err(Fault::new(
                     Exit::Failed,

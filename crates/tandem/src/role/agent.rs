@@ -75,8 +75,8 @@ fn plan(args: AgentArgs, file: File) -> Result<Plan> {
     let registry = args.registry.or(file.registry).settle();
     let volume = args.volume.or(file.volume).settle();
     let state_dir = general.state_dir.join("agent");
-    std::fs::create_dir_all(&state_dir).doing(|| format!("create {}", state_dir.display()))?;
     let master = master(&agent)?;
+    std::fs::create_dir_all(&state_dir).doing(|| format!("create {}", state_dir.display()))?;
     let machine = machine(&agent, master, &state_dir)?;
     let cgroup = agent
         .cgroup

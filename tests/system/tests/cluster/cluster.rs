@@ -91,7 +91,17 @@ impl Cluster {
         let mut command = Command::new("/usr/bin/timeout");
         command
             .args(["--kill-after=5", &PATIENCE.as_secs().to_string()])
-            .arg(Self::program())
+            .arg(Self::program());
+        self.told(command, arguments)
+    }
+
+    /// `tandem` for as long as the caller lets it live.
+    pub fn lasting(&self, arguments: &[&str]) -> Command {
+        self.told(Command::new(Self::program()), arguments)
+    }
+
+    fn told(&self, mut command: Command, arguments: &[&str]) -> Command {
+        command
             .args(arguments)
             .env("TANDEM_STATE_DIR", self.path("state"))
             .env("TANDEM_LOCAL_LOG_DIR", self.path("log"));

@@ -33,6 +33,10 @@ pub fn agent_master_and_shim_may_die_at_any_moment(cluster: &Cluster) {
         |instance: &Instance| cluster.processes_of(std::slice::from_ref(instance))[0].clone();
     let inits: Vec<Process> = steady.iter().map(first_of).collect();
     let client = Client::start();
+    let followed = cluster.path("followed");
+    let mut follower = cluster.lasting(&["logs", "--follow", "steady"]);
+    let follower = follower.stdout(fs::File::create(&followed).unwrap());
+    let mut follower = follower.spawn().unwrap();
 
     let rounds: [&[&str]; 7] = [
         &[AGENT],
@@ -123,13 +127,25 @@ pub fn agent_master_and_shim_may_die_at_any_moment(cluster: &Cluster) {
     let inits_now: Vec<Process> = now.iter().map(first_of).collect();
     assert_eq!(inits_now, inits, "the same processes all along");
     for instance in &now {
-        ticks_are_whole(instance);
+        let ticks = ticks_are_whole(instance);
+        let followed = || {
+            let text = fs::read_to_string(&followed).unwrap();
+            let of_it = format!("{} | ", instance.id);
+            let lines = text.lines().filter_map(|line| line.strip_prefix(&of_it));
+            lines.map(str::to_owned).collect::<Vec<String>>()
+        };
+        wait_until("the follower to catch up", || followed().len() >= ticks);
+        let told = followed();
+        let wanted = (1..=told.len()).map(|number| format!("tick {number}"));
+        assert!(told.iter().cloned().eq(wanted), "followed: {told:?}");
     }
+    follower.kill().unwrap();
+    follower.wait().unwrap();
     cluster.down();
 }
 
-/// Its log has every line that it wrote, once and in order.
-fn ticks_are_whole(instance: &Instance) {
+/// Its log has every line that it wrote, once and in order: so many.
+fn ticks_are_whole(instance: &Instance) -> usize {
     let path = format!("/tandem/v1/instances/{}/log?tail=100000", instance.id);
     let (status, body) = ask(API, "GET", &path, None).unwrap();
     assert_eq!(status, 200, "{body}");
@@ -143,6 +159,7 @@ fn ticks_are_whole(instance: &Instance) {
         );
     }
     assert!(body.lines().count() > 20, "{body}");
+    body.lines().count()
 }
 
 /// A client that puts one app after the other, and remembers those that it got a good answer for.

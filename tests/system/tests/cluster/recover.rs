@@ -82,6 +82,15 @@ pub fn a_volume_goes_on_with_its_last_copy_when_its_node_is_lost(cluster: &Clust
         cluster.get(&format!("/tandem/v1/nodes/{lost}"))["presence"] == "lost"
     });
     let before = volume(cluster, "lone");
+    // Whoever looks is told: nobody replaces it, and nothing of it runs any more.
+    assert_eq!(cluster.app("/db")["tasksRunning"], 0);
+    let status = cluster.tandem(&["status"]);
+    assert!(
+        status.contains("/db stays there until it is back"),
+        "{status}"
+    );
+    let ps = cluster.tandem(&["ps", "db"]);
+    assert!(ps.contains("as last seen: its node is lost"), "{ps}");
     let refusal = cluster.refused(&["volume", "recover", "lone", "--yes"]);
     assert!(refusal.contains("no copy of volume lone"), "{refusal}");
     assert_eq!(volume(cluster, "lone"), before);
