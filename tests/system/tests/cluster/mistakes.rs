@@ -175,7 +175,7 @@ fn definitions_that_are_none(cluster: &Cluster) {
 fn no_logs_yet(cluster: &Cluster) {
     let printed = cluster.try_tandem(&["logs", "shop/web"]);
     let said = String::from_utf8_lossy(&printed.stderr);
-    assert!(said.contains("nothing was written yet"), "{said}");
+    assert!(said.contains("no instance is there now"), "{said}");
     cluster.put("/early", &image("no-such-image:1"));
     wait_until("it to be placed", || {
         !cluster.instances("/early").is_empty()
