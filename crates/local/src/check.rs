@@ -21,6 +21,9 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("mkfs.btrfs", "btrfs-progs"),
 ];
 
+/// Debian's plain `su` leaves it out of PATH.
+pub(crate) const SYSTEM: &str = "/usr/sbin";
+
 pub(crate) fn root() -> Result<(), Refusal> {
     if nix::unistd::geteuid().is_root() {
         Ok(())
@@ -57,9 +60,12 @@ fn programs() -> Result<(), Refusal> {
     let missing = PROGRAMS.iter().find(|(program, _)| {
         !std::env::split_paths(&search).any(|dir| dir.join(program).is_file())
     });
-    match missing {
-        Some((program, package)) => Err(Refusal::ProgramMissing { program, package }),
-        None => Ok(()),
+    let Some((program, package)) = missing else {
+        return Ok(());
+    };
+    match Path::new(SYSTEM).join(program).is_file() {
+        true => Err(Refusal::NotInPath { program }),
+        false => Err(Refusal::ProgramMissing { program, package }),
     }
 }
 

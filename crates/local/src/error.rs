@@ -3,6 +3,7 @@
 //! A [`Refusal`] comes before anything was changed: it names the cause, and
 //! [`Refusal::cure`] says what to do about it. Everything later is an [`Error`].
 
+use crate::check::SYSTEM;
 use crate::options::Attribute;
 use crate::subnet::Subnet;
 use network::Holder;
@@ -19,6 +20,8 @@ pub enum Refusal {
         program: &'static str,
         package: &'static str,
     },
+    #[error("{program} is in {SYSTEM}, which is not in PATH")]
+    NotInPath { program: &'static str },
     #[error("the kernel offers no {feature}")]
     KernelFeature {
         feature: &'static str,
@@ -65,6 +68,9 @@ impl Refusal {
             Refusal::NotRoot => "run it as root, with sudo for instance".into(),
             Refusal::ProgramMissing { package, .. } => {
                 format!("apt-get install --no-install-recommends {package}")
+            }
+            Refusal::NotInPath { .. } => {
+                format!("become root with `su -`, or put it there: PATH=$PATH:{SYSTEM}")
             }
             Refusal::KernelFeature { cure, .. } => (*cure).into(),
             Refusal::PortTaken {

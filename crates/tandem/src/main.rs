@@ -18,8 +18,6 @@ mod settings;
 mod table;
 mod template;
 
-use std::env;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -32,7 +30,6 @@ fn main() -> ExitCode {
     if let Some(code) = container::reexec().or_else(local::reexec) {
         return code;
     }
-    find_system_programs();
     match cli::run(cli::Cli::parse()) {
         Ok(()) => Exit::Done.into(),
         Err(fault) => {
@@ -41,24 +38,6 @@ fn main() -> ExitCode {
                 talk!("{text}");
             }
             fault.exit.into()
-        }
-    }
-}
-
-/// Debian's plain `su` keeps a user's PATH, without the directories of nft, ip and mkfs.
-fn find_system_programs() {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let mut dirs: Vec<PathBuf> = env::split_paths(&path).collect();
-    for dir in ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from) {
-        if !dirs.contains(&dir) {
-            dirs.push(dir);
-        }
-    }
-    if let Ok(path) = env::join_paths(dirs) {
-        // SAFETY: this process has no other thread yet that could read the environment.
-        #[allow(unsafe_code)]
-        unsafe {
-            env::set_var("PATH", path);
         }
     }
 }

@@ -90,11 +90,12 @@ fn packages_are_named(cluster: &Cluster) {
         let target = fs::read_link(&file).unwrap();
         fs::remove_file(&file).unwrap();
         let complaint = without(&["up", "--detach"]);
-        let told = complaint.contains(&format!("{program} is not installed"))
-            && complaint.contains(&format!(
-                "apt-get install --no-install-recommends {package}"
-            ));
-        assert!(told, "{complaint}");
+        // Where Debian's plain `su` does not look, it is installed none the less.
+        let told = match Path::new("/usr/sbin").join(program).exists() {
+            true => format!("{program} is in /usr/sbin, which is not in PATH"),
+            false => format!("apt-get install --no-install-recommends {package}"),
+        };
+        assert!(complaint.contains(&told), "{complaint}");
         symlink(target, file).unwrap();
     }
     fs::write(cluster.path("Dockerfile"), "FROM scratch\n").unwrap();
