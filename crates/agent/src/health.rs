@@ -1,5 +1,5 @@
 //! Runs the health checks of one instance for as long as it is to be checked, and tells the heart
-//! of flips, and of a failure that is another than the one before.
+//! of flips, and once of what ails an instance that is not healthy.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -31,15 +31,19 @@ struct Shared {
     checkers: Vec<Checker>,
     /// Why the last run of each failed.
     ailments: Vec<Option<String>>,
-    told: (Health, Option<String>),
+    /// The health, and whether something ails it.
+    told: (Health, bool),
 }
 
 impl Shared {
-    /// What is to be told now, if it is news.
+    /// What is to be told now, if it is news. Other words for a failure are none, for what is
+    /// told is written to the master's log.
     fn news(&mut self) -> Option<(Health, Option<String>)> {
-        let ailment = self.ailments.iter().flatten().next().cloned();
-        let now = (combined(&self.checkers), ailment);
-        (std::mem::replace(&mut self.told, now.clone()) != now).then_some(now)
+        let health = combined(&self.checkers);
+        let ailment = self.ailments.iter().flatten().next();
+        let ailment = ailment.filter(|_| health != Health::Healthy).cloned();
+        let now = (health, ailment.is_some());
+        (std::mem::replace(&mut self.told, now) != now).then_some((health, ailment))
     }
 }
 
@@ -53,7 +57,7 @@ impl Checks {
                 .map(|check| Checker::new(check, self.since, self.known))
                 .collect(),
             ailments: vec![None; checks.len()],
-            told: (self.known, None),
+            told: (self.known, false),
         });
         join_all((0..checks.len()).map(|n| self.repeat(n, &shared))).await;
     }

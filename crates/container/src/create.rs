@@ -80,9 +80,6 @@ impl Created {
 fn prepare(dir: &Dir, spec: &Spec) -> Result<Keepers, Error> {
     let path = dir.path();
     fs::create_dir_all(path).map_err(Error::file("create", path))?;
-    let file = path.join("spec.json");
-    let bytes = serde_json::to_vec(spec).expect("a Spec is plain values");
-    fs::write(&file, bytes).map_err(Error::file("write", &file))?;
     // No group can be made while the kernel waits, so the shim finds its own there already. Should
     // that fail, the shim is who says so.
     let _ = Cgroup::new(&spec.cgroup).and_then(|group| group.entrance());
@@ -96,6 +93,10 @@ fn prepare(dir: &Dir, spec: &Spec) -> Result<Keepers, Error> {
     }
     bundle::write(dir, spec)?;
     exit::reserve(dir)?;
+    // Last: where it is, the instance was begun.
+    let file = path.join("spec.json");
+    let bytes = serde_json::to_vec(spec).expect("a Spec is plain values");
+    fs::write(&file, bytes).map_err(Error::file("write", &file))?;
     Keepers::open(dir)
 }
 

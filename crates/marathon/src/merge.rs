@@ -35,9 +35,20 @@ pub fn merge(
     if let Some(current) = current {
         keep_service_ports(&mut spec.ports, &current.ports);
     }
-    match faults.into_violations() {
-        violations if violations.is_empty() => Ok(spec),
-        violations => Err(violations),
+    let mut violations = faults.into_violations();
+    if let Some(current) = current
+        && partial
+        && !violations.is_empty()
+    {
+        // What an earlier version of ours accepted does not keep the app from being scaled.
+        let mut before = Faults::default();
+        build::spec(id, &form::base(id, current), &mut before);
+        let before = before.into_violations();
+        violations.retain(|violation| !before.contains(violation));
+    }
+    match violations.is_empty() {
+        true => Ok(spec),
+        false => Err(violations),
     }
 }
 

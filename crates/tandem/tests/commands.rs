@@ -153,15 +153,15 @@ fn no_master_is_said_with_the_way_to_one() {
 
 #[test]
 fn what_is_roots_alone_never_goes_to_another_cluster_than_was_named() {
-    let status = |cluster| Script::from([("GET /tandem/v1/status", (200, cluster))]);
-    let (url, _told) = master(status(r#"{"cluster":"a"}"#));
+    let info = |cluster| Script::from([("GET /v2/info", (200, cluster))]);
+    let (url, _told) = master(info(r#"{"frameworkId":"a"}"#));
     let state = tempfile::tempdir().unwrap();
     std::fs::create_dir(state.path().join("master")).unwrap();
     let socket = UnixListener::bind(state.path().join("master/api.sock")).unwrap();
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
         for stream in socket.incoming().map_while(Result::ok) {
-            let asked = answer(stream, &status(r#"{"cluster":"b"}"#));
+            let asked = answer(stream, &info(r#"{"frameworkId":"b"}"#));
             if tell.send(asked).is_err() {
                 return;
             }
@@ -173,5 +173,5 @@ fn what_is_roots_alone_never_goes_to_another_cluster_than_was_named() {
     let said = text(&done.stderr);
     assert!(said.contains("is another cluster than the one"), "{said}");
     let asked: Vec<String> = told.try_iter().collect();
-    assert_eq!(asked, ["get /tandem/v1/status"]);
+    assert_eq!(asked, ["get /v2/info"]);
 }

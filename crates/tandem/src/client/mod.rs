@@ -283,29 +283,33 @@ impl Client {
             return Ok(());
         }
         let at_socket = self.cluster(&Place::Socket(path)).await?;
-        match self.cluster(&Place::Origin(&self.origin)).await {
-            Ok(at_origin) if at_origin != at_socket => {
-                let said = format!(
-                    "{} is another cluster than the one whose socket is {}",
-                    self.origin,
-                    path.display()
-                );
-                let cure = "name both, with --master and --state-dir";
-                Err(Fault::new(Exit::Usage, said).hint(cure))
-            }
-            Ok(_) => Ok(()),
-            Err(fault) if fault.exit == Exit::Unreachable && *compared == Compared::IfAnswered => {
-                Ok(())
-            }
-            Err(fault) => Err(fault),
+        let at_origin = match self.cluster(&Place::Origin(&self.origin)).await {
+            Err(_) if *compared == Compared::IfAnswered => return Ok(()),
+            found => found?,
+        };
+        if at_origin == at_socket {
+            return Ok(());
         }
+        let said = format!(
+            "{} is another cluster than the one whose socket is {}",
+            self.origin,
+            path.display()
+        );
+        Err(Fault::new(Exit::Usage, said).hint("name both, with --master and --state-dir"))
     }
 
     async fn cluster(&self, place: &Place<'_>) -> Result<String> {
-        let response = self.send_to(place, Ask::get("/tandem/v1/status"), None);
-        let body = response.await?.into_body().collect().await;
-        let body = body.doing(|| "read the master's answer".into())?.to_bytes();
-        Ok(serde_json::from_slice::<views::Status>(&body)?.cluster)
+        let asked = async {
+            let response = self.send_to(place, Ask::get("/v2/info"), None);
+            let body = response.await?.into_body().collect().await;
+            let body = body.doing(|| "read the master's answer".into())?.to_bytes();
+            let info = serde_json::from_slice::<views::Info>(&body);
+            Ok(info
+                .doing(|| "find out which cluster this is".into())?
+                .framework_id)
+        };
+        let answered = tokio::time::timeout(PATIENCE, asked).await;
+        answered.unwrap_or_else(|_| Err(Fault::new(Exit::Unreachable, "the master is silent")))
     }
 
     async fn send_to(

@@ -109,6 +109,13 @@ pub struct Status {
     pub waiting: Vec<Queued>,
 }
 
+/// What says which cluster it is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Info {
+    pub framework_id: String,
+}
+
 /// A node that is silent, and the apps whose instances there nobody replaces.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]

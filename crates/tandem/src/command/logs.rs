@@ -1,6 +1,7 @@
 //! `tandem logs`: what an app's instances wrote, merged.
 
-use std::collections::BTreeSet;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub struct LogsArgs {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Line {
     time: String,
+    stream: String,
     text: String,
     /// Whose it is; not the API's.
     #[serde(skip)]
@@ -215,21 +217,47 @@ async fn follow(client: Arc<Client>, apps: &BTreeSet<String>, tail: Option<u32>)
     }
 }
 
-/// How far an instance's log has been read: the time of its last line, and how many lines have it.
-#[derive(Debug, Default)]
+/// How far each stream of an instance's log has been read: the time of its last line, and what it
+/// said then. Within a stream times rise; a line's is that of its beginning, so that those of two
+/// streams cross.
+type Marks = BTreeMap<String, Mark>;
+
+#[derive(Clone, Debug, Default)]
 struct Mark {
     time: String,
-    lines: usize,
+    texts: Vec<String>,
 }
 
 impl Mark {
-    fn pass(&mut self, time: &str) {
-        if self.time != time {
-            time.clone_into(&mut self.time);
-            self.lines = 0;
+    fn pass(&mut self, line: &Line) {
+        if self.time != line.time {
+            self.time.clone_from(&line.time);
+            self.texts.clear();
         }
-        self.lines += 1;
+        self.texts.push(line.text.clone());
     }
+}
+
+/// Whether a line of a log that is read again was passed on before. A stream's mark goes with its
+/// last such line.
+fn was_passed(before: &mut Marks, line: &Line) -> bool {
+    let Some(mark) = before.get_mut(&line.stream) else {
+        return false;
+    };
+    let same = mark.texts.iter().position(|text| *text == line.text);
+    match (line.time.cmp(&mark.time), same) {
+        (Ordering::Less, _) => return true,
+        (Ordering::Equal, Some(same)) => drop(mark.texts.swap_remove(same)),
+        (Ordering::Equal, None) => return false,
+        (Ordering::Greater, _) => {
+            before.remove(&line.stream);
+            return false;
+        }
+    }
+    if mark.texts.is_empty() {
+        before.remove(&line.stream);
+    }
+    true
 }
 
 /// One instance's lines until its end. An agent that is started again ends the stream before: then
@@ -240,21 +268,19 @@ async fn pass_on(
     tail: Option<u32>,
     tell: mpsc::Sender<Line>,
 ) {
-    let (mut mark, mut tail, mut warned) = (Mark::default(), tail, false);
+    let (mut marks, mut tail, mut warned) = (Marks::new(), tail, false);
     loop {
-        let passed = pass(&client, &instance, tail, &mut mark, &tell).await;
-        tail = tail.filter(|_| mark.lines == 0);
-        match passed {
-            Err(fault) if !warned => {
-                warned = true;
-                let why = reason(&fault);
-                talk!("warning: the log of {instance} cannot be read: {why}");
-            }
-            Err(_) | Ok(()) => {}
+        let passed = pass(&client, &instance, tail, &mut marks, &tell).await;
+        tail = tail.filter(|_| marks.is_empty());
+        let whole = passed.is_ok();
+        if let (Err(fault), false) = (passed, warned) {
+            warned = true;
+            let why = reason(&fault);
+            talk!("warning: the log of {instance} cannot be read: {why}");
         }
         let path = format!("/tandem/v1/instances/{}", encoded(&instance));
         match client.get::<Instance>(&path).await {
-            Ok(instance) if instance.exit.is_some() => return,
+            Ok(instance) if instance.exit.is_some() && whole => return,
             Err(fault) if fault.exit == Exit::Absent => return,
             Ok(_) | Err(_) => tokio::time::sleep(LOOK).await,
         }
@@ -268,19 +294,17 @@ async fn pass(
     client: &Client,
     instance: &str,
     tail: Option<u32>,
-    mark: &mut Mark,
+    marks: &mut Marks,
     tell: &mpsc::Sender<Line>,
 ) -> Result<()> {
+    let mut before = marks.clone();
     let mut source = open(client, instance, tail, true).await?;
-    let mut again = Mark::default();
     while let Some(line) = source.next().await? {
         let line = parse(&line, instance)?;
-        again.pass(&line.time);
-        let passed = line.time < mark.time || line.time == mark.time && again.lines <= mark.lines;
-        if passed {
+        if was_passed(&mut before, &line) {
             continue;
         }
-        mark.pass(&line.time);
+        marks.entry(line.stream.clone()).or_default().pass(&line);
         if tell.send(line).await.is_err() {
             break;
         }
@@ -301,6 +325,38 @@ mod tests {
         ];
         assert_eq!(merged(&lines, true), "1a.0 | a\n2a.1 | b\n");
         assert_eq!(merged(&lines[..1], false), "a\n");
+    }
+
+    #[test]
+    fn a_log_that_is_read_again_goes_on_where_it_was_left() {
+        let line = |(time, stream, text): (&str, &str, &str)| Line {
+            time: time.into(),
+            stream: stream.into(),
+            text: text.into(),
+            instance: "1a.0".into(),
+        };
+        // A prompt, a warning beside it, and the prompt's end: the streams' times cross.
+        let log = [
+            ("1", "stdout", "a"),
+            ("3", "stderr", "careful"),
+            ("2", "stdout", "loading… done"),
+            ("4", "stdout", "b"),
+            ("4", "stdout", "b"),
+            ("4", "stdout", "c"),
+            ("5", "stderr", "oh"),
+        ]
+        .map(line);
+        for read in 0..=log.len() {
+            let mut before = Marks::new();
+            for line in &log[..read] {
+                before.entry(line.stream.clone()).or_default().pass(line);
+            }
+            let rest: Vec<&Line> = log
+                .iter()
+                .filter(|line| !was_passed(&mut before, line))
+                .collect();
+            assert_eq!(rest, log[read..].iter().collect::<Vec<_>>(), "{read}");
+        }
     }
 
     #[test]

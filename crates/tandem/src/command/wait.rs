@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::queue::reasons;
-use crate::client::views::{App, Deployment, OneApp, Queued};
+use crate::client::views::{App, Deployment, OneApp, Queued, Status};
 use crate::client::{Client, path};
 use crate::fault::{Exit, Fault, Result};
 use crate::talk;
@@ -83,13 +83,25 @@ async fn lacking(client: &Client, waiting: &Waiting) -> Result<Option<String>> {
         if let Some(line) = shortage(&app) {
             let queue: Vec<Queued> = client.get("/tandem/v1/queue").await.unwrap_or_default();
             let why = queue.iter().find(|queued| queued.app == *id).map(reasons);
-            return Ok(Some(match why.filter(|why| !why.is_empty()) {
-                Some(why) => format!("{line}; {}", why.join("; ")),
-                None => line,
-            }));
+            let why = match why.filter(|why| !why.is_empty()) {
+                Some(why) => why,
+                None => lost_with(client, id).await,
+            };
+            let parts: Vec<String> = std::iter::once(line).chain(why).collect();
+            return Ok(Some(parts.join("; ")));
         }
     }
     Ok(None)
+}
+
+/// Nodes that are lost with instances of the app that nobody replaces.
+async fn lost_with(client: &Client, id: &str) -> Vec<String> {
+    let status: Status = client.get("/tandem/v1/status").await.unwrap_or_default();
+    let lost = status.lost.iter();
+    let with_it = lost.filter(|lost| lost.apps.iter().any(|app| app == id));
+    with_it
+        .map(|lost| format!("{} is lost since {}", lost.node, lost.since))
+        .collect()
 }
 
 /// `/web: 1 of 3 running`, if that is not all.
