@@ -117,15 +117,6 @@ impl Cgroup {
             .map_or(Ok(()), |dir| enter(&dir, "0"))
     }
 
-    /// Takes the kernel's wait before a process moves between groups: a grace period of all its
-    /// processors, 5 to 10 ms, after which moves are free for about as long. Nothing is moved.
-    pub fn await_grace(&self) {
-        if let Some(dir) = self.v2() {
-            // Refused, but only after the wait: no thread leaves its process's domain.
-            let _ = fs::write(dir.join("cgroup.threads"), std::process::id().to_string());
-        }
-    }
-
     /// On a hybrid machine, where a process writes `0` to enter the version 2 group by itself:
     /// the runtime knows only version 1 there.
     pub fn entrance(&self) -> Result<Option<fs::File>, Error> {

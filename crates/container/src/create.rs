@@ -9,7 +9,6 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Gid, Mode, Uid};
 
-use crate::cgroup::Cgroup;
 use crate::channel::{Channel, Reply, Request};
 use crate::forkserver::launch;
 use crate::instance::{Instance, Keepers, Shim};
@@ -80,10 +79,6 @@ impl Created {
 fn prepare(dir: &Dir, spec: &Spec) -> Result<Keepers, Error> {
     let path = dir.path();
     fs::create_dir_all(path).map_err(Error::file("create", path))?;
-    // No group can be made while the kernel waits, so the shim finds its own there already. Should
-    // that fail, the shim is who says so.
-    let _ = Cgroup::new(&spec.cgroup).and_then(|group| group.entrance());
-    expect_a_move(&spec.shim_cgroup);
     for fifo in dir.fifos() {
         make_fifo(&fifo, spec).map_err(Error::file("create", &fifo))?;
     }
@@ -98,12 +93,6 @@ fn prepare(dir: &Dir, spec: &Spec) -> Result<Keepers, Error> {
     let bytes = serde_json::to_vec(spec).expect("a Spec is plain values");
     fs::write(&file, bytes).map_err(Error::file("write", &file))?;
     Keepers::open(dir)
-}
-
-/// A process is about to be made, and moved to its groups: the kernel's wait for that runs beside.
-pub(crate) fn expect_a_move(shims: &str) {
-    let shims = shims.to_owned();
-    tokio::task::spawn_blocking(move || Cgroup::new(&shims).map(|group| group.await_grace()));
 }
 
 /// Owned by the container's user, who may open `/dev/stdout` by name.

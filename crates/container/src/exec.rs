@@ -13,7 +13,6 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 
 use crate::channel::{Channel, Reply, Request};
-use crate::create::expect_a_move;
 use crate::forkserver::launch;
 use crate::shim::Role;
 use crate::{Error, How, Instance, User, sys};
@@ -78,7 +77,6 @@ impl Instance {
                 code: None,
             });
         }
-        expect_a_move(self.shim_cgroup());
         let (channel, _shim) = launch(self.dir(), Role::Exec, self.shim_cgroup()).await?;
         let request = Request::Exec(spec.clone());
         let pipes = if spec.terminal {
