@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn cable(cluster: &Cluster) {
-    cluster.up(&[]);
+    cluster.up_with_timeout(5, &[]);
     cluster.push_images();
     let on = |operator: &str, instances: usize| {
         let rule = json!([["hostname", operator, "10.0.15.11"]]);
