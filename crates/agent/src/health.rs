@@ -74,16 +74,16 @@ impl Checks {
             let began = self.clock.now();
             let outcome = probe(&self.place, &self.assigned, check, limit).await;
             let why = outcome.err().map(|failure| words(&failure));
-            let news = {
+            let (said, news) = {
                 let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 shared.checkers[n].took(why.is_none(), began, self.clock.now());
-                shared.ailments[n] = why;
-                shared.news()
+                let said = std::mem::replace(&mut shared.ailments[n], why.clone());
+                (said, shared.news())
             };
+            if let Some(why) = why.filter(|why| said.as_ref() != Some(why)) {
+                tracing::info!(instance.id = %self.id, "A health check failed: {why}");
+            }
             if let Some((health, ailment)) = news {
-                if let Some(why) = &ailment {
-                    tracing::info!(instance.id = %self.id, "A health check failed: {why}");
-                }
                 let event = Event::Health(self.id, health, ailment);
                 if self.events.send(event).await.is_err() {
                     return;
