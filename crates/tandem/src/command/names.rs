@@ -7,54 +7,43 @@ use crate::near::nearest;
 
 /// A failed look at an app, with the app that was meant.
 pub async fn explain_app(fault: Fault, client: &Client, id: &str) -> Fault {
-    if fault.exit != Exit::Absent {
-        return fault;
-    }
-    let apps = client
-        .get::<Apps>("/v2/apps")
-        .await
-        .unwrap_or_default()
-        .apps;
-    hinted(
-        fault,
-        id,
-        apps.iter().map(|app| app.id.as_str()),
-        "tandem apps",
-    )
+    let known = async {
+        let all: Apps = client.get("/v2/apps").await?;
+        Ok(all.apps.into_iter().map(|app| app.id).collect())
+    };
+    explain(fault, id, known, "tandem apps").await
 }
 
 /// A failed look at a node, with the node that was meant.
 pub async fn explain_node(fault: Fault, client: &Client, name: &str) -> Fault {
-    if fault.exit != Exit::Absent {
-        return fault;
-    }
-    let nodes = client
-        .get::<Vec<Node>>("/tandem/v1/nodes")
-        .await
-        .unwrap_or_default();
-    hinted(
-        fault,
-        name,
-        nodes.iter().map(|node| node.name.as_str()),
-        "tandem nodes",
-    )
+    let known = async {
+        let all: Vec<Node> = client.get("/tandem/v1/nodes").await?;
+        Ok(all.into_iter().map(|node| node.name).collect())
+    };
+    explain(fault, name, known, "tandem nodes").await
 }
 
 /// A failed look at a volume, with the volume that was meant.
 pub async fn explain_volume(fault: Fault, client: &Client, name: &str) -> Fault {
+    let known = async {
+        let all: Vec<Volume> = client.get("/tandem/v1/volumes").await?;
+        Ok(all.into_iter().map(|volume| volume.name).collect())
+    };
+    explain(fault, name, known, "tandem volumes").await
+}
+
+/// `list` is the command that shows what is `known`, which is asked for only where it helps.
+async fn explain(
+    fault: Fault,
+    name: &str,
+    known: impl Future<Output = Result<Vec<String>>>,
+    list: &str,
+) -> Fault {
     if fault.exit != Exit::Absent {
         return fault;
     }
-    let volumes = client
-        .get::<Vec<Volume>>("/tandem/v1/volumes")
-        .await
-        .unwrap_or_default();
-    hinted(
-        fault,
-        name,
-        volumes.iter().map(|volume| volume.name.as_str()),
-        "tandem volumes",
-    )
+    let known = known.await.unwrap_or_default();
+    hinted(fault, name, known.iter().map(String::as_str), list)
 }
 
 /// The instance of that id or task, or beginning with it, or the one running instance of that app.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::queue::reasons;
-use crate::client::views::{App, Deployment, OneApp, Queued, Status};
+use crate::client::views::{App, Deployment, OneApp, Status};
 use crate::client::{Client, path};
 use crate::fault::{Exit, Fault, Result};
 use crate::talk;
@@ -81,11 +81,11 @@ async fn lacking(client: &Client, waiting: &Waiting) -> Result<Option<String>> {
             Err(fault) => return Err(fault),
         };
         if let Some(line) = shortage(&app) {
-            let queue: Vec<Queued> = client.get("/tandem/v1/queue").await.unwrap_or_default();
-            let why = queue.iter().find(|queued| queued.app == *id).map(reasons);
-            let why = match why.filter(|why| !why.is_empty()) {
+            let status: Status = client.get("/tandem/v1/status").await.unwrap_or_default();
+            let waiting = status.waiting.iter().find(|queued| queued.app == *id);
+            let why = match waiting.map(reasons).filter(|why| !why.is_empty()) {
                 Some(why) => why,
-                None => lost_with(client, id).await,
+                None => lost_with(&status, id),
             };
             let parts: Vec<String> = std::iter::once(line).chain(why).collect();
             return Ok(Some(parts.join("; ")));
@@ -95,8 +95,7 @@ async fn lacking(client: &Client, waiting: &Waiting) -> Result<Option<String>> {
 }
 
 /// Nodes that are lost with instances of the app that nobody replaces.
-async fn lost_with(client: &Client, id: &str) -> Vec<String> {
-    let status: Status = client.get("/tandem/v1/status").await.unwrap_or_default();
+fn lost_with(status: &Status, id: &str) -> Vec<String> {
     let lost = status.lost.iter();
     let with_it = lost.filter(|lost| lost.apps.iter().any(|app| app == id));
     with_it
