@@ -185,15 +185,11 @@ fn warnings(update: &Update, spec: &AppSpec) -> Vec<Warning> {
     unknown.chain(marathon::warnings(spec)).collect()
 }
 
-fn missing_id() -> Failure {
+fn missing_id() -> Violation {
     bad_id("must not be empty".to_owned())
 }
 
-fn bad_id(error: String) -> Failure {
-    Failure::from(no_id(error))
-}
-
-fn no_id(error: String) -> Violation {
+fn bad_id(error: String) -> Violation {
     Violation {
         path: "/id".to_owned(),
         errors: vec![error],
@@ -288,7 +284,9 @@ async fn update_one(context: Context, path: &str, mode: Mode, body: Bytes) -> An
         Ok(Target::App(id)) => id,
         Ok(other) => return Err(other.not_here()),
         // What would make the app says why it cannot.
-        Err(BadPath::App(_, fault)) if !mode.existing => return Err(bad_id(fault.to_string())),
+        Err(BadPath::App(_, fault)) if !mode.existing => {
+            return Err(bad_id(fault.to_string()).into());
+        }
         Err(bad) => return Err(bad.into()),
     };
     let update = marathon::parse_app(&body)?;
@@ -296,7 +294,7 @@ async fn update_one(context: Context, path: &str, mode: Mode, body: Bytes) -> An
         .id()?
         .is_some_and(|given| given != id && given.name() != id.as_str().trim_start_matches('/'))
     {
-        return Err(bad_id(format!("differs from the path's, {id}")));
+        return Err(bad_id(format!("differs from the path's, {id}")).into());
     }
     let app = id.clone();
     let (done, warnings) = change(&context, move |draft| {
@@ -363,8 +361,8 @@ fn named(updates: Vec<Update>) -> Result<Vec<(AppId, Update)>, Failure> {
     for (index, update) in updates.into_iter().enumerate() {
         let fault = match update.id() {
             Err(violation) => violation,
-            Ok(None) => no_id("must not be empty".to_owned()),
-            Ok(Some(id)) if !seen.insert(id.clone()) => no_id(format!("{id} is given twice")),
+            Ok(None) => missing_id(),
+            Ok(Some(id)) if !seen.insert(id.clone()) => bad_id(format!("{id} is given twice")),
             Ok(Some(id)) => {
                 named.push((id, update));
                 continue;

@@ -9,7 +9,7 @@ use model::{Change, Draft, Presence};
 
 use crate::request::Refusal;
 
-/// The overlay cannot become another one: instances and volumes' apps have addresses of it.
+/// The overlay cannot become another one: instances and nodes have addresses of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "its network is {}/{} for its life, not {}/{}",
